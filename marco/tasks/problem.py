@@ -1,6 +1,9 @@
 """A problem with its gold answer."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,59 @@
+"""Prompts in token ids, built here from the chat template, so that a path's ids only ever grow."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from marco.errors import UserError
+
+Message = dict[str, str]
+
+
+class ChatTokenizer:
+    """A model's tokenizer and chat template.
+
+    Text never becomes a control token: `<|im_end|>` written by a model stays eleven characters.
+    """
+
+    def __init__(self, tokenizer: Any, *, source: str) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise UserError(
+                f"{source} has no chat template: add `chat_template` to its tokenizer_config.json, "
+                "or take an instruction-tuned model"
+            )
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"{source} has no end-of-turn token (eos_token in tokenizer_config.json)")
+        self.tokenizer, self.source = tokenizer, source
+        self.eos_token_id: int = tokenizer.eos_token_id
+        self.encode = lru_cache(maxsize=100_000)(self._encode)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "ChatTokenizer":
+        """From a Hugging Face folder or name; UserError where there is none."""
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"cannot load the tokenizer of {path}: {reason}") from error
+        return cls(tokenizer, source=str(path))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(
+            self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        )
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Ids of a conversation up to where the assistant speaks."""
+        # The rendered text is encoded once with control tokens (the template's) around contents
+        # that were checked to hold none.
+        for message in messages:
+            for token in self.tokenizer.all_special_tokens:
+                if token in message["content"]:
+                    raise UserError(f"a prompt holds the control token {token!r}: {self.source}")
+        encoded = self.tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
+        )
+        return tuple(encoded["input_ids"])

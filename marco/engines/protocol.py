@@ -1,0 +1,72 @@
+"""What the search and the evaluation ask of a language model, and nothing more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn; temperature 0 is greedy."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """`n` continuations by `model` of a prompt in token ids.
+
+    `key` is unique within a run: (problem, path of the node, kind, sample index). `stop` strings end
+    a continuation and are not part of it.
+    """
+
+    key: str
+    model: str
+    prompt_ids: tuple[int, ...]
+    n: int
+    stop: tuple[str, ...]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One continuation; `finish` is `stop` (a stop string or the end of the turn) or `length`."""
+
+    text: str
+    tokens: int
+    finish: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """The `n` completions of a request, in the order of their sample index."""
+
+    key: str
+    completions: tuple[Completion, ...]
+
+
+class Engine(Protocol):
+    """A model that continues prompts, many at once."""
+
+    max_in_flight: int  # sequences that it works on at once; more wait in its queue
+    honours_seeds: bool  # whether the same request gives the same completions
+
+    def submit(self, request: Request) -> None:
+        """Hand in a request; returns at once."""
+        ...
+
+    def poll(self) -> Sequence[Response]:
+        """Work for a moment and return what is finished, which may be nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used here."""
+
+    eos_token_id: int
+
+    def encode(self, text: str, **options: bool) -> list[int]: ...

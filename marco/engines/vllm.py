@@ -1,0 +1,110 @@
+"""vLLM in this process, on CPU or GPU."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from marco.engines.protocol import Completion, Request, Response
+from marco.errors import UserError
+
+
+class VLLMConfig(BaseModel):
+    """Settings of a vLLM engine; YAML (`conf/engine/`) owns the numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["vllm"]
+    max_num_seqs: PositiveInt
+    max_model_len: PositiveInt
+    max_num_batched_tokens: PositiveInt
+    dtype: Literal["bfloat16", "float16", "float32"]
+    enforce_eager: bool
+    memory_utilization: float = Field(gt=0, le=1)
+    cpu_kvcache_gb: PositiveInt
+    tensor_parallel: PositiveInt
+
+
+class VLLMEngine:
+    """Continuous batching over one model; requests of the same prefix share its cache.
+
+    Seeds are not honoured: on CPU a seed per request can crash vLLM (a partial prefill), and on no
+    device are its samples the same in another batch.
+    """
+
+    honours_seeds = False
+
+    def __init__(self, model: Path | str, config: VLLMConfig) -> None:
+        self.max_in_flight = config.max_num_seqs
+        self.waiting: dict[str, Request] = {}
+        self.prompt_tokens = self.cached_tokens = 0
+        self.engine = _start(model, config)
+
+    def submit(self, request: Request) -> None:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        self.waiting[request.key] = request
+        self.engine.add_request(
+            request.key,
+            TokensPrompt(prompt_token_ids=list(request.prompt_ids)),
+            SamplingParams(
+                n=request.n,
+                temperature=request.sampling.temperature,
+                top_p=request.sampling.top_p,
+                max_tokens=request.sampling.max_tokens,
+                stop=list(request.stop),
+                output_kind=RequestOutputKind.FINAL_ONLY,  # else a last sample comes alone
+            ),
+        )
+
+    def poll(self) -> Sequence[Response]:
+        """One step of the engine: a token for every running sequence."""
+        if not self.engine.has_unfinished_requests():
+            return []
+        return [self._response(output) for output in self.engine.step() if output.finished]
+
+    def close(self) -> None:
+        self.waiting.clear()
+
+    def _response(self, output: Any) -> Response:
+        request = self.waiting.pop(output.request_id)
+        self.prompt_tokens += len(request.prompt_ids)
+        self.cached_tokens += output.num_cached_tokens or 0
+        samples = sorted(output.outputs, key=lambda sample: sample.index)
+        return Response(
+            key=request.key,
+            completions=tuple(
+                Completion(text=s.text, tokens=len(s.token_ids), finish=s.finish_reason or "stop")
+                for s in samples
+            ),
+        )
+
+
+def _start(model: Path | str, config: VLLMConfig) -> Any:
+    # Read when vLLM is imported. In-process on CPU: starts in seconds, and 1.5 times the tokens/s.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.cpu_kvcache_gb))
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    try:
+        from vllm import LLM
+    except ImportError as error:
+        raise UserError(
+            f"vLLM cannot be imported ({error}): run `make setup`, or install marco[cpu] or [gpu]"
+        ) from error
+    llm = LLM(
+        model=str(model),
+        dtype=config.dtype,
+        max_model_len=config.max_model_len,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        gpu_memory_utilization=config.memory_utilization,
+        tensor_parallel_size=config.tensor_parallel,
+        enforce_eager=config.enforce_eager,
+        enable_prefix_caching=True,
+    )
+    return llm.llm_engine

@@ -1,0 +1,87 @@
+"""python -m marco.reporting outputs/scores [--out DIR]: a table of the scores that are there."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from marco.errors import UserError
+from marco.reporting.formats import markdown
+from marco.reporting.paper import load_paper
+from marco.reporting.results import Result, collect, find_scores
+from marco.reporting.table import RowSpec, make_table, write_table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table as Markdown, and write all its forms with `--out`; 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        print(_table(options), end="")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _table(options: argparse.Namespace) -> str:
+    folders = find_scores(options.folders)
+    asked = {
+        "name": options.name,
+        "rows": _rows(collect(folders), options.rows, options.paper, options.paper_column),
+        "folders": folders,
+        "paper": options.paper,
+        "paper_column": options.paper_column,
+        "status": {},
+    }
+    if options.out is None:
+        return markdown(make_table(**asked))
+    return write_table(**asked, out=options.out)
+
+
+def _rows(
+    results: Sequence[Result], asked: Sequence[str] | None, paper: str | None, column: str
+) -> list[RowSpec]:
+    """The asked rows, or else all that are scored: the paper's in its order after the others."""
+    titles: dict[str, str] = {}
+    for result in results:
+        titles.setdefault(result.row, result.title)
+    if asked:
+        return [RowSpec(recipe, titles.get(recipe, recipe)) for recipe in asked]
+    known = load_paper(paper, column=column).rows if paper else {}
+    order = [recipe for recipe in known if recipe in titles]
+    order = [recipe for recipe in titles if recipe not in known] + order
+    return [RowSpec(recipe, titles[recipe]) for recipe in order]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m marco.reporting",
+        description="Collect scores again, and print one table of them.",
+    )
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="scores folders, or what holds them"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write table.md, .csv, .tex, .png, .svg here"
+    )
+    parser.add_argument("--name", default="scores", help="title of the table (%(default)s)")
+    parser.add_argument(
+        "--rows",
+        type=lambda text: [name for name in text.split(",") if name],
+        metavar="A,B,...",
+        help="recipes in the order of the table, scored or not; default: all that are scored",
+    )
+    parser.add_argument(
+        "--paper", metavar="TABLE", help="the paper's table beside ours: step_by_step"
+    )
+    parser.add_argument(
+        "--paper-column",
+        default="gsm8k",
+        metavar="COLUMN",
+        help="its benchmark (%(default)s): gsm8k, math, aime, planning, if_zh, if_en, if_other",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

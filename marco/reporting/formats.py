@@ -1,0 +1,263 @@
+"""A table as Markdown, LaTeX and CSV; the same notes stand under each."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from marco.reporting.paper import PaperTable
+from marco.reporting.rows import FINISHED, Cell, Measure, Row, measures_of
+
+NOISE = "†"
+NOT_COMPARED = "‡"
+NOTHING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """All that is printed of a table; `confidence` is None as long as nothing is scored."""
+
+    name: str
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+    confidence: float | None
+    paper: PaperTable | None
+    paper_column: str
+    left_out: tuple[str, ...]
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, a heading before it and its notes after it."""
+    heads = [_markdown_cell(f"{group} {name}".strip()) for group, name in _columns(table)]
+    lines = [
+        f"### {_markdown_cell(table.name)}",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|---|" + "---:|" * (len(heads) - 1),
+    ]
+    for row in table.rows:
+        cells = [_markdown_cell(text) for text in _cells(row, table)]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {_markdown_cell(note)}" for note in notes(table))]
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """The table as a LaTeX `table` float to `\\input`; needs the packages booktabs and graphicx."""
+    columns = _columns(table)
+    groups: list[tuple[str, int]] = []
+    for group, _ in columns:
+        if groups and groups[-1][0] == group:
+            groups[-1] = (group, groups[-1][1] + 1)
+        else:
+            groups.append((group, 1))
+    heads, rules, at = [], [], 1
+    for group, width in groups:
+        heads.append(rf"\multicolumn{{{width}}}{{c}}{{{_latex_cell(group)}}}" if group else "")
+        if group:
+            rules.append(rf"\cmidrule(lr){{{at}-{at + width - 1}}}")
+        at += width
+    body = [_cells(row, table) for row in table.rows]
+    lines = [
+        r"% \usepackage{booktabs,graphicx}",
+        r"\begin{table}",
+        r"\centering\small",
+        rf"\caption{{{_latex_cell(table.name)}}}",
+        # Shrinks a table that is too wide for the page, and leaves others as they are.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        r"\begin{tabular}{l" + "r" * (len(columns) - 1) + "}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        "".join(rules),
+        " & ".join(_latex_cell(name) for _, name in columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(_latex_cell(text) for text in cells) + r" \\" for cells in body),
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize",
+        *(_latex_cell(note) + r"\par" for note in notes(table)),
+        r"\end{minipage}",
+        r"\end{table}",
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """The table for programs: one line per row and task, shares in %, empty where unknown."""
+    measures = ("accuracy", "no_answer")
+    parts = ("percent", "low", "high", "interval", "per_seed")
+    differences = ("difference", "difference_low", "difference_high", "difference_interval")
+    head = ["row", "title", "status", "task", "seeds", "seed_list", "n", "confidence"]
+    for name in measures:
+        head += [f"{name}_{part}" for part in (*parts, *differences, "within_noise")]
+    head += ["tokens_mean", "truncated_percent"]
+    head += ["paper_column", "paper_accuracy_percent", "paper_no_answer_percent"]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    for row in table.rows:
+        paper = [table.paper_column, *row.paper] if row.paper else ["", "", ""]
+        for task in row.cells or [""]:
+            line: list[object] = [row.recipe, row.title, row.status, task]
+            cell = row.cells.get(task)
+            if cell is None:
+                line += [""] * (len(head) - len(line) - len(paper))
+            else:
+                line += [len(cell.seeds), _joined(cell.seeds), _joined(_distinct(cell.n))]
+                line += [table.confidence, *_measured(cell.accuracy), *_measured(cell.no_answer)]
+                line += [_or_empty(cell.tokens_mean, 1), _or_empty(cell.truncated, 100)]
+            writer.writerow(line + paper)
+    return out.getvalue()
+
+
+def notes(table: Table) -> list[str]:
+    """What the numbers mean: n, seeds, kinds of interval, marks, the paper."""
+    measures = measures_of(table.rows)
+    lines = []
+    if measures:
+        percent = f"{100 * (table.confidence or 0):g} %"
+        lines.append(
+            "Accuracy and no-answer ratio in % of all n problems (no answer counts as not right), "
+            f"with {percent} intervals in brackets; n is per seed."
+        )
+        if any(m.kind == "wilson" for m in measures):
+            several = any(m.kind == "wilson" and len(m.per_seed) > 1 for m in measures)
+            agree = ", and where all seeds of a row agree exactly" if several else ""
+            lines.append(f"Rows of one seed{agree}: Wilson's score interval over the n problems.")
+        if any(m.kind == "t" for m in measures):
+            lines.append(
+                "Rows of several seeds: mean over seeds, with Student's t interval over seeds "
+                "(df = seeds − 1), cut to 0..100. It tells the noise of the seeds on these "
+                "problems, not that of choosing the problems."
+            )
+        lines += _comparison_notes(table, percent)
+    if table.paper is not None:
+        lines.append(
+            f"Paper: {table.paper.student} on {table.paper.columns[table.paper_column]}, as "
+            f"printed, without n or intervals ({table.paper.source}). Another student, and where "
+            "the task differs another benchmark: compare directions, not values."
+        )
+        if not any(row.paper for row in table.rows):
+            lines.append(f"No row here is one of the paper's ({', '.join(table.paper.rows)}).")
+    if table.left_out:
+        lines.append(f"Scored, but no row of this table: {', '.join(table.left_out)}.")
+    return lines
+
+
+def value_text(measure: Measure, *, first: bool) -> str:
+    """`87.5 [80.4, 92.3]` in %, with the mark of its comparison; the first row has none."""
+    text = f"{100 * measure.value:.1f} [{100 * measure.low:.1f}, {100 * measure.high:.1f}]"
+    return f"{text} {mark(measure, first=first)}".rstrip()
+
+
+def mark(measure: Measure, *, first: bool) -> str:
+    """The sign for how the measure stands to the row above."""
+    if first:
+        return ""
+    if measure.difference is None:
+        return NOT_COMPARED
+    return NOISE if measure.difference.within_noise else ""
+
+
+def size_text(row: Row, cell: Cell) -> str:
+    """`120 × 3`: problems times seeds, and the row's status while it is not finished."""
+    counts = _distinct(cell.n)
+    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+    rest = "" if row.status == FINISHED else f" ({row.status})"
+    return f"{n} × {len(cell.seeds)}{rest}"
+
+
+def _columns(table: Table) -> list[tuple[str, str]]:
+    columns = [("", "row")]
+    for task in table.tasks:
+        columns += [(task, "n × seeds"), (task, "accuracy"), (task, "no answer")]
+    if not table.tasks:
+        columns.append(("", "status"))
+    if table.paper is not None:
+        group = f"paper {table.paper.columns[table.paper_column]}"
+        columns += [(group, "accuracy"), (group, "no answer")]
+    return columns
+
+
+def _cells(row: Row, table: Table) -> list[str]:
+    texts = [row.title]
+    first = row is table.rows[0]
+    for task in table.tasks:
+        cell = row.cells.get(task)
+        if cell is None:
+            # A finished row without this task was not asked for it.
+            texts += [NOTHING if row.status == FINISHED else row.status, NOTHING, NOTHING]
+        else:
+            texts.append(size_text(row, cell))
+            texts += [value_text(m, first=first) for m in (cell.accuracy, cell.no_answer)]
+    if not table.tasks:
+        texts.append(row.status)
+    if table.paper is not None:
+        texts += [f"{value:g}" for value in row.paper] if row.paper else [NOTHING, NOTHING]
+    return texts
+
+
+def _comparison_notes(table: Table, percent: str) -> list[str]:
+    below = measures_of(table.rows[1:])
+    kinds = {m.difference.kind for m in below if m.difference}
+    names = {
+        "newcombe": "two unpaired proportions, Newcombe's hybrid score interval",
+        "welch": "Welch's t over seeds, where both rows have several",
+    }
+    lines = []
+    if kinds:
+        told = "; ".join(text for kind, text in names.items() if kind in kinds)
+        lines.append(
+            f"{NOISE} The difference to the row above is within noise: its {percent} interval "
+            f"holds zero ({told})."
+        )
+    if any(m.difference is None for m in below):
+        lines.append(f"{NOT_COMPARED} Not compared: the row above has no result here.")
+    return lines
+
+
+def _measured(measure: Measure) -> list[object]:
+    difference = measure.difference
+    told: list[object] = ["", "", "", "", ""]
+    if difference is not None:
+        bounds = (difference.value, difference.low, difference.high)
+        told = [*(_or_empty(v, 100) for v in bounds), difference.kind, difference.within_noise]
+    shares = (measure.value, measure.low, measure.high)
+    per_seed = _joined(_or_empty(v, 100) for v in measure.per_seed)
+    return [*(_or_empty(v, 100) for v in shares), measure.kind, per_seed, *told]
+
+
+def _or_empty(value: float | None, scale: float) -> str:
+    return "" if value is None else f"{scale * value:.4f}"
+
+
+def _distinct(counts: tuple[int, ...]) -> list[int]:
+    return sorted(set(counts))
+
+
+def _joined(values: Iterable[object]) -> str:
+    return " ".join(str(value) for value in values)
+
+
+def _markdown_cell(text: str) -> str:
+    # An underscore inside a word is no emphasis; escaping it would only hurt reading the source.
+    escaped = re.sub(r"([\\`*|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
+    # A cell that opens with a bracket would be read as the argument of the \\ before it.
+    "[": "{[}", "]": "{]}",
+    NOISE: r"\textsuperscript{\dag}", NOT_COMPARED: r"\textsuperscript{\ddag}",
+    "–": "--", "−": "$-$", "×": r"$\times$", "α": r"$\alpha$", "β": r"$\beta$", "ε": r"$\epsilon$",
+    "σ": r"$\sigma$", "π": r"$\pi$", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$",
+}  # fmt: skip
+
+
+def _latex_cell(text: str) -> str:
+    escaped = "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return escaped.replace(r" \%", r"~\%")  # no line break between a number and its %

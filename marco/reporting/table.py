@@ -1,0 +1,98 @@
+"""One table of an experiment, from the scores that exist so far, in every form it is printed in."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from marco.reporting.formats import Table, comma_separated, latex, markdown
+from marco.reporting.paper import load_paper
+from marco.reporting.picture import picture
+from marco.reporting.results import collect
+from marco.reporting.rows import RowSpec, build_rows, confidence_of
+
+__all__ = ["RowSpec", "make_table", "write_table"]
+
+
+def write_table(
+    *,
+    name: str,
+    rows: Sequence[RowSpec],
+    folders: Sequence[Path],
+    out: Path,
+    paper: str | None,
+    paper_column: str,
+    status: Mapping[str, str],
+) -> str:
+    """Write table.md, .csv, .tex, .png and .svg into `out`, and return the Markdown.
+
+    Arguments are those of `make_table`. Each file is replaced whole, or left as it was.
+    """
+    table = make_table(
+        name=name,
+        rows=rows,
+        folders=folders,
+        paper=paper,
+        paper_column=paper_column,
+        status=status,
+    )
+    text = markdown(table)
+    files = {
+        "table.md": text.encode(),
+        "table.csv": comma_separated(table).encode(),
+        "table.tex": latex(table).encode(),
+        "table.png": picture(table, kind="png"),
+        "table.svg": picture(table, kind="svg"),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        _replace(out / file, content)
+    return text
+
+
+def make_table(
+    *,
+    name: str,
+    rows: Sequence[RowSpec],
+    folders: Sequence[Path],
+    paper: str | None,
+    paper_column: str,
+    status: Mapping[str, str],
+) -> Table:
+    """The table as data: results of the scores `folders` joined by (recipe, seed) with `rows`.
+
+    Rows keep their order; one without a result shows `status[recipe]`, or that it is pending.
+    `paper` names a table of the paper to stand beside ours (None: none), `paper_column` its
+    benchmark. Results of no row are named under the table. UserError as `collect`, `build_rows`
+    and `load_paper` raise it.
+    """
+    printed = load_paper(paper, column=paper_column) if paper is not None else None
+    results = collect(folders)
+    recipes = {row.recipe for row in rows}
+    used = [result for result in results if result.row in recipes]
+    left_out = [f"{r.row} (seed {r.seed})" for r in results if r.row not in recipes]
+    beside = {
+        recipe: columns[paper_column]
+        for recipe, columns in (printed.rows.items() if printed else ())
+        if paper_column in columns
+    }
+    return Table(
+        name=name,
+        tasks=tuple(dict.fromkeys(task for result in used for task in result.tasks)),
+        rows=tuple(build_rows(rows, used, status=status, paper=beside)),
+        confidence=confidence_of(used),
+        paper=printed,
+        paper_column=paper_column,
+        left_out=tuple(left_out),
+    )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,114 @@
+"""Node kinds and patterns: what a thought may be, and which may follow which. All of it is data."""
+
+from functools import cached_property
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+PROMPT = "prompt"
+ANSWER = "answer"
+
+Row = dict[str, PositiveInt]
+
+
+class NodeKind(BaseModel):
+    """A kind of thought: its tag, and the prefixes of which one is written before the model.
+
+    A prefix that holds the closing tag is the whole node, and nothing is generated for it.
+    `role` names the entry of `models.roles` that writes nodes of this kind.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tag: Annotated[str, Field(pattern=r"^[a-z][a-z_-]*$")]
+    prefixes: list[str] = Field(min_length=1)
+
+    @property
+    def opening(self) -> str:
+        return f"<{self.tag}>\n"
+
+    @property
+    def closing(self) -> str:
+        return f"</{self.tag}>"
+
+    def write(self, prefix: str, generated: str) -> str:
+        """The text of a node: tags, prefix and what the model wrote."""
+        body = prefix.removesuffix("\n").removesuffix(self.closing) + generated
+        return f"{self.opening}{body.strip()}\n{self.closing}\n"
+
+
+Kinds = dict[str, NodeKind]
+
+
+class Pattern(BaseModel):
+    """A transition matrix: `transitions[kind]` says which kinds follow, and how many of each.
+
+    `max_run` limits how often a kind may stand in a row; `on_wrong` is the row that a wrong answer
+    adds to the node before it (error backtracking; empty: no error feedback). Figure 2 of
+    arXiv 2503.01461.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    transitions: dict[str, Row]
+    max_run: dict[str, PositiveInt]
+    on_wrong: Row
+
+    @field_validator("transitions")
+    @classmethod
+    def _starts_and_ends(cls, transitions: dict[str, Row]) -> dict[str, Row]:
+        if not transitions.get(PROMPT):
+            raise ValueError(f"no row for `{PROMPT}`: nothing can start")
+        if ANSWER in transitions:
+            raise ValueError(f"`{ANSWER}` ends a chain and takes no row")
+        return transitions
+
+    @model_validator(mode="after")
+    def _every_kind_reaches_an_answer(self) -> Self:
+        reached, frontier = set[str](), [PROMPT, *self.on_wrong]
+        while frontier:
+            kind = frontier.pop()
+            if kind not in reached:
+                reached.add(kind)
+                frontier += self.transitions.get(kind, {})
+        if ANSWER not in reached:
+            raise ValueError(f"no way from `{PROMPT}` to `{ANSWER}`")
+        ends = {ANSWER}
+        while more := {
+            k for k, row in self.transitions.items() if k not in ends and ends & set(row)
+        }:
+            ends |= more
+        if dead := sorted(reached - ends):
+            raise ValueError(f"dead end: no `{ANSWER}` can follow `{'`, `'.join(dead)}`")
+        if unused := sorted(set(self.transitions) - reached):
+            raise ValueError(f"nothing leads to `{'`, `'.join(unused)}`")
+        return self
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """All kinds that may occur, without the prompt."""
+        rows = [*self.transitions.values(), self.on_wrong]
+        return frozenset(kind for row in rows for kind in row)
+
+    def row(self, kinds: list[str], wrong_below: bool, answer_only: bool) -> Row:
+        """What may follow a path of kinds (the prompt first).
+
+        `answer_only` is set where the path is at its longest: only an answer may follow.
+        """
+        row = dict(self.transitions.get(kinds[-1], {}))
+        if wrong_below:
+            row |= self.on_wrong
+        for kind, limit in self.max_run.items():
+            if kinds[-limit:] == [kind] * limit and not (wrong_below and kind in self.on_wrong):
+                row.pop(kind, None)
+        return {k: n for k, n in row.items() if k == ANSWER} if answer_only else row
+
+
+class MixedPattern(BaseModel):
+    """Several patterns, of which one is drawn per problem."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    options: dict[str, Pattern] = Field(min_length=1)

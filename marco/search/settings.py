@@ -1,0 +1,38 @@
+"""The numbers of the search; YAML (`conf/search/`) owns them."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import model_validator
+
+
+class SearchConfig(BaseModel):
+    """Selection, stopping rules and budgets of the search of one tree.
+
+    With `count: distinct` a finished leaf is closed and every chain counts once; with
+    `count: visits` a finished leaf may be visited again and counts again (the released code).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    count: Literal["distinct", "visits"]
+    c: NonNegativeFloat
+    enough_correct: PositiveInt
+    enough_wrong: NonNegativeInt
+    accept_correct: PositiveInt
+    accept_rollouts: PositiveInt
+    max_rollouts: PositiveInt
+    max_nodes: PositiveInt
+    max_depth: PositiveInt
+    max_tokens: PositiveInt
+    max_backtracks: NonNegativeInt
+    node_tokens: PositiveInt
+
+    @model_validator(mode="after")
+    def _stopping_rules_agree(self) -> Self:
+        if self.accept_rollouts > self.max_rollouts:
+            raise ValueError("accept_rollouts is above max_rollouts: it would never be reached")
+        if self.accept_correct > self.enough_correct:
+            raise ValueError("accept_correct is above enough_correct: it would never be reached")
+        return self

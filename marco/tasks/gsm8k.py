@@ -1,0 +1,116 @@
+"""gsm8k: grade-school word problems with an integer answer (arXiv 2110.14168).
+
+Sample: `{"question": "… How many … in April and May?", "answer": "… <<48+24=72>>72 …\\n#### 72"}`
+
+- Prompt: the bare question as one user turn. Shots: none for the student.
+- Answer: the number after `####` is gold; a response is read by the rules of `marco.tasks.answers`.
+- Metric: accuracy, and no-answer ratio. Source: the hub's `openai/gsm8k`, or a local JSON Lines file
+  with `question` and `answer` (or `id`, `problem`, `answer`).
+- The published training set has no validation split: the last `validation` of its problems are it.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+
+from marco.errors import UserError
+from marco.tasks.answers import canonical, verify_number
+from marco.tasks.examples import Example
+from marco.tasks.files import read_jsonl
+from marco.tasks.problem import Problem, Split
+from marco.tasks.verdict import Verdict
+
+
+class GSM8KConfig(BaseModel):
+    """Where the problems come from, and how many of them are taken (null: all)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["gsm8k"]
+    hub: str
+    train_file: str | None
+    test_file: str | None
+    train: PositiveInt | None
+    validation: PositiveInt
+    test: PositiveInt | None
+    shots: NonNegativeInt
+
+
+class GSM8K:
+    """Grade-school mathematics."""
+
+    def __init__(self, config: GSM8KConfig) -> None:
+        self.config = config
+        self.name = config.name
+        self.examples: tuple[Example, ...] = EXAMPLES
+        self.shots = config.shots
+
+    def problems(self, split: Split) -> list[Problem]:
+        """The problems of a split; UserError for a missing file, a malformed line, no gold."""
+        if split == "test":
+            return self._read("test", self.config.test_file)[: self.config.test]
+        rows = self._read("train", self.config.train_file)
+        held_out = len(rows) - self.config.validation
+        return rows[held_out:] if split == "validation" else rows[:held_out][: self.config.train]
+
+    def verify(self, response: str, problem: Problem) -> Verdict:
+        return verify_number(response, problem.answer)
+
+    def _read(self, split: str, file: str | None) -> list[Problem]:
+        if file is not None:
+            rows = read_jsonl(Path(file))
+            return [parse(row, number, file, split) for number, row in rows]
+        from datasets import load_dataset
+
+        try:
+            rows = load_dataset(self.config.hub, "main", split=split)
+        except Exception as error:  # the hub's client raises a dozen kinds
+            raise UserError(
+                f"cannot load {self.config.hub} ({type(error).__name__}): "
+                f"give a local file with task.{split}_file=FILE.jsonl"
+            ) from error
+        return [parse(row, i, self.config.hub, split) for i, row in enumerate(rows, 1)]
+
+
+def parse(row: dict, number: int, source: str, split: str) -> Problem:
+    """A row in GSM8K's own form, or as `id`, `problem`, `answer`."""
+    text, answer = row.get("question", row.get("problem")), row.get("answer")
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{source}, line {number}: no `question` (or `problem`)")
+    gold = None if answer is None else canonical(str(answer).rpartition("####")[2].strip())
+    if gold is None:
+        raise UserError(f"{source}, line {number}: no gold answer (a number after `####`)")
+    return Problem(id=str(row.get("id", f"gsm8k-{split}-{number - 1}")), problem=text, answer=gold)
+
+
+# Written for this project, in the style of the task; none of them is a problem of the benchmark.
+EXAMPLES: tuple[Example, ...] = (
+    Example(
+        problem="A bakery sells 12 loaves in the morning at $3 each and half as many in the "
+        "afternoon at $2 each. How many dollars does it take in?",
+        thoughts={
+            "sub_task": "I need the takings of the morning, those of the afternoon, and their sum.",
+            "hypothesis": "the afternoon brings less, since fewer loaves go at a lower price.",
+            "thinking": "Morning: 12 x 3 = 36 dollars. Afternoon: 12 / 2 = 6 loaves, "
+            "6 x 2 = 12 dollars. Together 36 + 12 = 48 dollars.",
+            "double_check": "Both parts of the day are counted, each at its own price: 36 + 12 = 48.",
+            "reclarify": "12 loaves go at $3, and 6 loaves at $2.",
+            "answer": "48",
+        },
+    ),
+    Example(
+        problem="Omar reads 20 pages a day. His book has 300 pages, of which he has read 80. "
+        "How many days does he still need?",
+        thoughts={
+            "sub_task": "I need the pages that are left, then the days for them.",
+            "hypothesis": "he needs the remaining pages divided by the pages a day.",
+            "thinking": "All 300 pages take 300 / 20 = 15 days.",
+            "reflection": "He has already read 80 pages, and I have counted them again.",
+            "thinking_again": "300 - 80 = 220 pages are left. 220 / 20 = 11 days.",
+            "double_check": "11 days of 20 pages are 220 pages, and 220 + 80 = 300.",
+            "reclarify": "Of 300 pages 80 are read, and 20 more are read each day.",
+            "answer": "11",
+        },
+    ),
+)

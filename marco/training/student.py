@@ -1,0 +1,60 @@
+"""A student's folder: a plain Hugging Face model that anything can load."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from marco.errors import UserError
+from marco.training.config import Precision, SaveDtype
+
+# What the forward in marco/logps.py was proven equal to separate forwards for.
+MODEL_TYPES = ("llama", "qwen2")
+WEIGHT_DTYPES: dict[Precision, torch.dtype] = {
+    "bf16-master": torch.bfloat16,
+    "bf16-mixed": torch.float32,
+    "32-true": torch.float32,
+    "64-true": torch.float64,
+}
+
+
+def load_student(folder: Path, *, precision: Precision) -> tuple[Any, Any]:
+    """The model, ready to train, and its tokenizer; raises `UserError` for an unusable folder."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: is not a model folder: config.json is missing")
+    kind = AutoConfig.from_pretrained(folder).model_type
+    if kind not in MODEL_TYPES:
+        raise UserError(
+            f"{folder}: models of type {kind!r} cannot be trained yet; expected one of "
+            f"{', '.join(MODEL_TYPES)}"
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=WEIGHT_DTYPES[precision], attn_implementation="sdpa"
+    )
+    return model.train(), AutoTokenizer.from_pretrained(folder)
+
+
+def save_student(
+    model: Any,
+    tokenizer: Any,
+    out: Path,
+    *,
+    dtype: SaveDtype,
+    settings: Mapping[str, Any],
+    lineage: Mapping[str, str],
+) -> None:
+    """Write weights, tokenizer with chat template, and a model card with lineage and settings."""
+    model.to(getattr(torch, dtype)).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    made_of = "\n".join(f"- {name}: {value}" for name, value in lineage.items())
+    card = (
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [marco]\n---\n"
+        f"# {lineage.get('title', 'A student of marco')}\n\n"
+        "Trained on chains of thought from a tree search (arXiv 2503.01461).\n\n"
+        f"## Made of\n\n{made_of}\n\n"
+        f"## Settings\n\n```json\n{json.dumps(settings, indent=2)}\n```\n"
+    )
+    (out / "README.md").write_text(card, encoding="utf-8")

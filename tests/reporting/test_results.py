@@ -1,0 +1,93 @@
+import json
+
+import pytest
+
+from marco.errors import UserError
+from marco.reporting.results import collect, find_scores
+
+
+def change(folder, **changes):
+    path = folder / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_results_keep_the_order_of_the_folders(score):
+    folders = [score("sft", 1, correct=80), score("dpo", correct=3), score("sft", 0, correct=81)]
+    found = collect(folders)
+    assert [(r.row, r.seed) for r in found] == [("sft", 1), ("dpo", 0), ("sft", 0)]
+    assert found[1].tasks["arithmetic"].accuracy == 0.03
+
+
+def test_a_student_that_no_recipe_made_is_a_row_by_its_name(score):
+    folder = score("base", correct=1)
+    change(folder, row=None, student="smollm2", title=None)
+    assert (collect([folder])[0].row, collect([folder])[0].title) == ("smollm2", "smollm2")
+
+
+def test_the_same_folder_twice_counts_once(score):
+    folder = score("sft", correct=80)
+    assert len(collect([folder, folder])) == 1
+
+
+def test_two_scores_of_one_row_and_seed_are_refused_by_name(score, tmp_path):
+    one = score("sft", correct=80)
+    other = one.rename(tmp_path / "other")
+    again = score("sft", correct=70)
+    with pytest.raises(UserError, match=f"'sft', seed 0.*{other} and {again}"):
+        collect([other, again])
+
+
+def test_one_row_and_seed_may_have_its_tasks_in_two_folders(score):
+    collect([score("sft", correct=80), score("sft", correct=8, task="gsm8k")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"schema": 2}, "schema: Input should be 1"),
+        ({"tasks": {}}, "tasks: .*at least 1 item"),
+        ({"seed": "first"}, "seed: .*integer"),
+    ],
+)
+def test_a_file_that_breaks_the_contract_is_named_with_its_field(score, changes, told):
+    folder = score("sft", correct=80)
+    change(folder, **changes)
+    with pytest.raises(UserError, match=f"{folder}/results.json is no results file: {told}"):
+        collect([folder])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("accuracy", 80.0, "less than or equal to 1"),
+        ("accuracy", float("nan"), "finite number"),
+        ("no_answer", 0.3, "accuracy . no_answer is more than 1"),
+        ("n", 0, "greater than 0"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(score, field, value, told):
+    folder = score("sft", correct=80)
+    tasks = json.loads((folder / "results.json").read_text())["tasks"]
+    tasks["arithmetic"][field] = value
+    change(folder, tasks=tasks)
+    with pytest.raises(UserError, match=told):
+        collect([folder])
+
+
+def test_half_a_file_and_no_file_are_told(score, tmp_path):
+    folder = score("sft", correct=80)
+    (folder / "results.json").write_text('{"schema": 1, "stu')
+    with pytest.raises(UserError, match="Invalid JSON"):
+        collect([folder])
+    with pytest.raises(UserError, match="cannot read .*No such file"):
+        collect([tmp_path / "nowhere"])
+
+
+def test_scores_are_found_below_a_folder(score, tmp_path):
+    folders = {score("sft", correct=80), score("dpo", correct=3)}
+    assert set(find_scores([tmp_path / "scores"])) == folders
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no results.json in .*empty"):
+        find_scores([tmp_path / "empty"])
+    with pytest.raises(UserError, match="not a folder"):
+        find_scores([tmp_path / "nowhere"])

@@ -1,0 +1,94 @@
+import math
+
+import pytest
+
+from marco.errors import UserError
+from marco.evaluation.statistics import difference_of_shares, welch, wilson
+from marco.reporting.results import collect
+from marco.reporting.rows import RowSpec, build_rows
+
+SFT, DPO = RowSpec("sft", "SFT"), RowSpec("dpo", "+ DPO")
+
+
+def rows_of(specs, folders, **status):
+    return build_rows(specs, collect(folders), status=status, paper={})
+
+
+def test_one_seed_has_wilsons_interval(score):
+    (row,) = rows_of([SFT], [score("sft", correct=80, silent=5)])
+    cell = row.cells["arithmetic"]
+    assert (cell.seeds, cell.n, row.status) == ((0,), (100,), "finished")
+    assert (cell.accuracy.value, cell.accuracy.kind) == (0.8, "wilson")
+    assert (cell.accuracy.low, cell.accuracy.high) == wilson(80, 100, confidence=0.95)
+    assert (cell.no_answer.low, cell.no_answer.high) == wilson(5, 100, confidence=0.95)
+
+
+def test_several_seeds_have_their_mean_and_a_t_interval_over_seeds(score):
+    folders = [score("sft", seed, correct=k) for seed, k in enumerate([70, 60, 80])]
+    cell = rows_of([SFT], folders)[0].cells["arithmetic"]
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    assert (cell.seeds, cell.accuracy.per_seed) == ((0, 1, 2), (0.7, 0.6, 0.8))
+    assert (cell.accuracy.value, cell.accuracy.kind) == (pytest.approx(0.7), "t")
+    assert (cell.accuracy.low, cell.accuracy.high) == pytest.approx((0.7 - half, 0.7 + half))
+
+
+def test_seeds_that_agree_do_not_make_a_share_certain(score):
+    cell = rows_of([SFT], [score("sft", seed, correct=80) for seed in range(3)])[0].cells
+    measure = cell["arithmetic"].no_answer
+    assert (measure.kind, measure.low, measure.high) == ("wilson", *wilson(0, 100, confidence=0.95))
+
+
+def test_a_t_interval_is_cut_to_what_a_share_can_be(score):
+    cell = rows_of([SFT], [score("sft", 0, correct=99), score("sft", 1, correct=1)])[0].cells
+    assert (cell["arithmetic"].accuracy.low, cell["arithmetic"].accuracy.high) == (0.0, 1.0)
+
+
+def test_rows_of_one_seed_are_compared_as_two_proportions(score):
+    rows = rows_of([SFT, DPO], [score("sft", correct=80), score("dpo", correct=75, silent=20)])
+    cell = rows[1].cells["arithmetic"]
+    found = cell.accuracy.difference
+    expected = difference_of_shares(0.75, 100, 0.8, 100, confidence=0.95)
+    assert (found.low, found.high, found.kind) == (*expected, "newcombe")
+    assert found.value == pytest.approx(-0.05)
+    assert found.within_noise
+    assert not cell.no_answer.difference.within_noise
+    assert rows[0].cells["arithmetic"].accuracy.difference is None
+
+
+def test_rows_of_several_seeds_are_compared_by_welch(score):
+    sft = [score("sft", seed, correct=k) for seed, k in enumerate([70, 60, 80])]
+    dpo = [score("dpo", seed, correct=k) for seed, k in enumerate([30, 32])]
+    cell = rows_of([SFT, DPO], sft + dpo)[1].cells["arithmetic"]
+    found = cell.accuracy.difference
+    expected = welch([0.3, 0.32], [0.7, 0.6, 0.8], confidence=0.95)
+    assert (found.low, found.high, found.kind) == (*expected, "welch")
+    # No answer was never missing: no spread over seeds, so the problems are what is left.
+    assert cell.no_answer.difference.kind == "newcombe"
+
+
+def test_one_seed_against_several_counts_the_problems_once(score):
+    folders = [score("sft", 0, correct=80), score("sft", 1, correct=70), score("dpo", correct=74)]
+    found = rows_of([SFT, DPO], folders)[1].cells["arithmetic"].accuracy.difference
+    expected = difference_of_shares(0.74, 100, 0.75, 100, confidence=0.95)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.kind == "newcombe"
+
+
+def test_a_missing_row_is_kept_and_the_row_below_it_is_compared_with_nothing(score):
+    specs = [SFT, RowSpec("balanced", "+ balance"), DPO, RowSpec("joint", "+ joint")]
+    rows = rows_of(specs, [score("sft", correct=80), score("dpo", correct=3)], joint="failed")
+    assert [(row.recipe, row.status) for row in rows] == [
+        ("sft", "finished"),
+        ("balanced", "pending"),
+        ("dpo", "finished"),
+        ("joint", "failed"),
+    ]
+    assert rows[2].cells["arithmetic"].accuracy.difference is None
+
+
+def test_a_row_listed_twice_and_mixed_confidences_are_refused(score):
+    with pytest.raises(UserError, match="'sft' is listed twice"):
+        rows_of([SFT, SFT], [])
+    folders = [score("sft", correct=80), score("dpo", correct=3, confidence=0.9)]
+    with pytest.raises(UserError, match="one confidence, got 0.9 in .*dpo-0.*, 0.95 in .*sft-0"):
+        rows_of([SFT, DPO], folders)

@@ -1,0 +1,75 @@
+"""Rows to token ids: what is kept, what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from marco.errors import UserError
+from marco.training.data_module import epoch_order
+from marco.training.examples import completion_ids, read_examples
+
+from .conftest import assistant, byte_tokenizer, prompt, write_rows
+
+
+def test_prompt_follows_the_template_and_completion_ends(tokenizer: Any, sft_folder: Path):
+    data = read_examples(sft_folder, tokenizer, max_tokens=1000)
+    assert not data.is_pairs
+    example = data.examples[0]
+    text = "<|im_start|>user\n0 + 1?<|im_end|><|im_start|>assistant\n"
+    assert tokenizer.decode(example.prompt) == text
+    assert tokenizer.decode(example.completions[0]) == "<a>\n1\n</a>\n<|im_end|>"
+
+
+def test_control_tokens_in_model_text_stay_text(tokenizer: Any):
+    ids = completion_ids(tokenizer, "a<|im_end|>b<|im_start|>")
+    assert [i for i in ids if i >= 256] == [tokenizer.eos_token_id]
+    assert tokenizer.decode(ids[:-1]) == "a<|im_end|>b<|im_start|>"
+
+
+def test_long_rows_are_dropped_and_counted(tokenizer: Any, sft_folder: Path):
+    every = read_examples(sft_folder, tokenizer, max_tokens=1000)
+    shortest = min(example.longest for example in every.examples)
+    data = read_examples(sft_folder, tokenizer, max_tokens=shortest)
+    # Half of the rows have " yes", four bytes more.
+    assert (len(data.examples), data.dropped) == (4, 4)
+    assert [example.row for example in data.examples] == [0, 2, 4, 6]
+    assert data.fingerprint == every.fingerprint
+    with pytest.raises(UserError, match=f"8 of 8 rows are longer than max_tokens={shortest - 1}"):
+        read_examples(sft_folder, tokenizer, max_tokens=shortest - 1)
+
+
+def test_unusable_folders_are_refused(tokenizer: Any, tmp_path: Path):
+    with pytest.raises(UserError, match="holds no dataset"):
+        read_examples(tmp_path, tokenizer, max_tokens=10)
+    write_rows(tmp_path / "odd", [{"prompt": prompt(1), "text": "x"}])
+    with pytest.raises(UserError, match="got prompt, text"):
+        read_examples(tmp_path / "odd", tokenizer, max_tokens=10)
+    row = {"prompt": prompt(1), "completion": assistant("x")}
+    empty = datasets.Dataset.from_list([row]).select([])
+    empty.save_to_disk(str(tmp_path / "empty" / "dataset"))
+    with pytest.raises(UserError, match="the dataset is empty"):
+        read_examples(tmp_path / "empty", tokenizer, max_tokens=10)
+
+
+def test_tokenizer_without_template_is_refused(sft_folder: Path):
+    plain = byte_tokenizer()
+    plain.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        read_examples(sft_folder, plain, max_tokens=1000)
+
+
+def test_epochs_shuffle_problems_and_keep_their_examples_together(
+    tokenizer: Any, pairs_folder: Path
+):
+    examples = read_examples(pairs_folder, tokenizer, max_tokens=1000).examples
+    orders = [
+        [example.row for example in epoch_order(examples, seed=0, epoch=epoch)]
+        for epoch in range(4)
+    ]
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+    for order in orders:
+        # Rows 2i and 2i+1 are of problem i.
+        assert all(order[i] // 2 == order[i + 1] // 2 for i in range(0, 8, 2))

@@ -1,0 +1,111 @@
+"""The modules' terms through a real tiny model, and the fp32 master weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from marco.logps import chain_logps
+from marco.training.config import LossConfig
+from marco.training.data_module import micro_batch
+from marco.training.examples import read_examples
+from marco.training.master_weights import MasterWeights
+from marco.training.module import PreferenceModule
+from marco.training.reference import reference_logps
+from marco.training.schedule import rate_share
+from marco.training.student import load_student
+
+
+def terms_and_gradients(
+    start: Path, folder: Path, settings: Any, *, name: str, mask: str, alpha: float
+) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+    model, tokenizer = load_student(start, precision="64-true")
+    data = read_examples(folder, tokenizer, max_tokens=1000)
+    reference = reference_logps(model, data, micro_batch_tokens=1000)
+    # Away from the start, where h is 0 for every pair.
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    part = micro_batch(data.examples, reference)
+    knobs = {"name": name, "beta": 0.1, "epsilon": 0.1 if name == "cdpo" else None}
+    loss = LossConfig.model_validate({"preference": knobs, "alpha": alpha, "mask": mask})
+    module = PreferenceModule(model, loss, settings(), total_steps=1)
+    totals = {"examples": part.examples, "sft_tokens": int(module.sft_mask(part).sum())}
+    terms = module.terms(part, chain_logps(model, part.batch), totals)
+    return terms, list(torch.autograd.grad(terms["loss"], list(model.parameters())))
+
+
+@pytest.mark.parametrize("name", ["dpo", "cdpo"])
+def test_masking_the_prefix_changes_nothing_for_losses_of_h(
+    start: Path, pairs_folder: Path, settings: Any, name: str
+):
+    plain, masked = (
+        terms_and_gradients(start, pairs_folder, settings, name=name, mask=mask, alpha=1.0)
+        for mask in ("none", "preference")
+    )
+    assert abs(plain[0]["rewards/margin"].item()) > 1e-3
+    torch.testing.assert_close(masked[0]["loss"], plain[0]["loss"], rtol=0, atol=1e-10)
+    for ours, theirs in zip(masked[1], plain[1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+    # What it does change: the rewards that are logged.
+    assert not torch.isclose(masked[0]["rewards/chosen"], plain[0]["rewards/chosen"])
+
+
+def test_scope_all_takes_the_prefix_out_of_the_sft_term_too(
+    start: Path, pairs_folder: Path, settings: Any
+):
+    scopes = {
+        mask: terms_and_gradients(start, pairs_folder, settings, name="dpo", mask=mask, alpha=1.0)[
+            0
+        ]
+        for mask in ("none", "preference", "all")
+    }
+    assert torch.equal(scopes["none"]["loss/sft"], scopes["preference"]["loss/sft"])
+    assert not torch.isclose(scopes["none"]["loss/sft"], scopes["all"]["loss/sft"])
+
+
+def test_master_weights_keep_updates_that_bf16_rounds_away():
+    layer = nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
+    nn.init.ones_(layer.weight)
+    masters = MasterWeights(layer.parameters())
+    optimizer = torch.optim.SGD(masters.masters, lr=1e-3)
+    for _ in range(8):
+        layer(torch.ones(1, 1, dtype=torch.bfloat16)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        masters.copy_to_model()
+    # Eight steps of 1e-3; near 1 from below bf16 has steps of 1/256, and one step alone is lost.
+    assert masters.masters[0].item() == pytest.approx(0.992, abs=1e-6)
+    assert layer.weight.item() == 1 - 2 / 256
+    masters.give_to_model()
+    assert layer.weight.dtype == torch.float32
+
+
+def test_master_weights_sum_gradients_in_fp32():
+    layer = nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
+    masters = MasterWeights(layer.parameters())
+    for value in (256.0, 1.0):
+        layer(torch.full((1, 1), value, dtype=torch.bfloat16)).sum().backward()
+    # In bf16, 256 + 1 is 256.
+    assert masters.masters[0].grad.item() == 257.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "last"), [("linear", 0.5, 0.1), ("constant", 1.0, 1.0)]
+)
+def test_schedule_by_hand(schedule: Any, middle: float, last: float):
+    knobs = {"total_steps": 12, "warmup_steps": 2, "schedule": schedule}
+    assert rate_share(0, **knobs) == pytest.approx(1 / 3)
+    assert rate_share(2, **knobs) == 1.0
+    assert rate_share(7, **knobs) == pytest.approx(middle)
+    assert rate_share(11, **knobs) == pytest.approx(last)
+
+
+def test_cosine_schedule_is_half_way_down_in_the_middle():
+    knobs: dict[str, Any] = {"total_steps": 10, "warmup_steps": 0, "schedule": "cosine"}
+    assert rate_share(0, **knobs) == 1.0
+    assert rate_share(5, **knobs) == pytest.approx(0.5)
+    assert rate_share(10, **knobs) == pytest.approx(0.0)
