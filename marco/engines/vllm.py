@@ -25,6 +25,7 @@ class VLLMConfig(BaseModel):
     memory_utilization: float = Field(gt=0, le=1)
     cpu_kvcache_gb: PositiveInt
     tensor_parallel: PositiveInt
+    block_size: PositiveInt | None
 
 
 class VLLMEngine:
@@ -106,5 +107,6 @@ def _start(model: Path | str, config: VLLMConfig) -> Any:
         tensor_parallel_size=config.tensor_parallel,
         enforce_eager=config.enforce_eager,
         enable_prefix_caching=True,
+        **({"block_size": config.block_size} if config.block_size else {}),
     )
     return llm.llm_engine

@@ -112,9 +112,6 @@ class TreeSearch:
             kinds = [kind for kind, n in self._room(node).items() for _ in range(n)]
             if node.verdict is not None:
                 leaves.append(node)
-            elif not kinds:
-                self._end(node, Verdict(NO_ANSWER, None, "no kind may follow"))
-                leaves.append(node)
             kinds = self.rng.sample(kinds, k=min(1, len(kinds)))
         for leaf in leaves:
             self._backpropagate(leaf)
@@ -143,6 +140,10 @@ class TreeSearch:
                 child = self._add(node, draft, completion, model)
                 if child is not None:
                     new.append(child)
+        if self.settings.count == "distinct":  # only now: a later sibling keeps the parent open
+            for child in new:
+                if child.verdict is not None:
+                    self._close_upwards(child)
         return new
 
     def _requests(self, node: Node, drafts: list[_Draft]) -> list[tuple[Request, _Draft]]:
@@ -209,17 +210,18 @@ class TreeSearch:
         elif draft.kind == ANSWER:
             chain = "".join(n.text for n in self._path(node))
             self._end(node, self.verify(chain, self.problem))
+        elif not self._room(node):
+            self._end(node, Verdict(NO_ANSWER, None, "no kind may follow"))
         return node
 
     # Reward and backpropagation ----------------------------------------------------------------
 
     def _end(self, node: Node, verdict: Verdict) -> None:
-        """Close a chain with its verdict; a leaf that nobody visits again still counts once."""
+        """Give a chain its verdict; a leaf that nobody visits again counts here, once."""
         node.verdict, node.answer = verdict.verdict, verdict.answer
         if self.settings.count == "distinct":
             self.correct += verdict.verdict == "correct"
             self.wrong += verdict.verdict == "wrong"
-            self._close_upwards(node)
 
     def _close_upwards(self, node: Node) -> None:
         """Close a node, and every ancestor below which nothing is left to do."""

@@ -17,7 +17,9 @@ from decimal import Decimal, InvalidOperation
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG, Verdict
 
 # Every quantifier is bounded or runs over a class that its successor excludes: linear time.
-NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\$?(?:\d{1,3}(?:,\d{3}){1,8}(?!\d)|\d{1,40})(?:\.\d{1,40})?")
+NUMBER = re.compile(
+    r"(?<![\w.])[-+\u2212]?\$?(?:\d{1,3}(?:,\d{3}){1,8}(?!\d)|\d{1,40})(?:\.\d{1,40})?"
+)
 PHRASE = re.compile(r"answer(?: is|:)", re.IGNORECASE)
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 TAIL = 200  # characters after a phrase or hashes in which its number must stand

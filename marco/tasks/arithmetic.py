@@ -1,6 +1,7 @@
 """arithmetic: short word problems made on the spot; nothing to download.
 
-Sample: "Mia buys 7 boxes with 6 pens each and finds 4 more pens. How many pens does she have?" -> 46
+Sample: "Mia has 7 boxes with 6 pens in each box and 4 more pens. How many pens does Mia have in
+total?" -> 46
 
 - Prompt: the bare problem as one user turn. Shots: none for the student; the search shows worked
   examples that carry the node tags (`EXAMPLES`).
@@ -28,26 +29,21 @@ SHARES: dict[Split, range] = {"test": range(0, 3), "validation": range(3, 5), "t
 # Each form: its operation on (a, b, c) and the stories told about it.
 FORMS: dict[str, tuple[str, ...]] = {
     "a*b+c": (
-        "{name} buys {a} boxes with {b} {things} each and finds {c} more {things}. "
-        "How many {things} does {name} have?",
-        "There are {a} bags with {b} {things} in each bag, and {c} {things} on the table. "
-        "How many {things} are there in all?",
-        "{name} packs {b} {things} a day for {a} days, and then {c} more {things}. "
-        "How many {things} did {name} pack?",
+        "{name} has {a} {boxes} with {b} {things} in each {box} and {c} more {things}. "
+        "How many {things} does {name} have in total?",
+        "{name} buys {a} {boxes} with {b} {things} in each {box} and finds {c} more {things}. "
+        "How many {things} does {name} have in total?",
     ),
     "a*b-c": (
-        "{name} has {a} boxes with {b} {things} each and gives away {c} {things}. "
-        "How many {things} are left?",
-        "A shop gets {a} bags of {b} {things} and sells {c} {things}. "
-        "How many {things} does the shop still have?",
-    ),
-    "a+b-c": (
-        "{name} has {a} {things}, gets {b} more, and loses {c} of them. "
-        "How many {things} does {name} have now?",
+        "{name} has {a} {boxes} with {b} {things} in each {box} and gives away {c} {things}. "
+        "How many {things} does {name} have left?",
+        "{name} buys {a} {boxes} with {b} {things} in each {box} and loses {c} {things}. "
+        "How many {things} does {name} have left?",
     ),
 }
 NAMES = ("Mia", "Tom", "Ana", "Ben", "Lea", "Max", "Ida", "Sam", "Eva", "Leo", "Zoe", "Jan")
 THINGS = ("pens", "apples", "marbles", "books", "cards", "shells", "coins", "cookies", "stamps")
+BOXES = (("box", "boxes"), ("bag", "bags"), ("jar", "jars"))
 
 
 class ArithmeticConfig(BaseModel):
@@ -64,13 +60,11 @@ class ArithmeticConfig(BaseModel):
 
 
 class Arithmetic:
-    """Word problems a·b+c, a·b−c and a+b−c on small numbers."""
+    """Word problems a·b+c and a·b−c on small numbers."""
 
     def __init__(self, config: ArithmeticConfig) -> None:
         self.config = config
         self.name = config.name
-        self.examples: Sequence[Example] = EXAMPLES
-        self.shots = config.shots
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of a split, distinct in their texts, in a fixed order.
@@ -89,18 +83,20 @@ class Arithmetic:
             _tell(f"{self.name}-{split}-{i}", *numbers, rng) for i, numbers in enumerate(chosen)
         ]
 
+    def examples(self, problem: Problem) -> Sequence[Example]:
+        """Worked examples of the problem's own form."""
+        form = "a*b-c" if problem.problem.endswith("left?") else "a*b+c"
+        return EXAMPLES[form][: self.config.shots]
+
     def verify(self, response: str, problem: Problem) -> Verdict:
         return verify_number(response, problem.answer)
 
 
 def _numbers() -> Iterator[tuple[str, int, int, int]]:
-    for a in range(3, 10):
-        for b in range(3, 13):
+    for a in range(2, 10):
+        for b in range(2, 10):
             yield from (("a*b+c", a, b, c) for c in range(2, 20))
             yield from (("a*b-c", a, b, c) for c in range(2, min(20, a * b - 1)))
-    for a in range(11, 60):
-        for b in range(11, 40, 3):
-            yield from (("a+b-c", a, b, c) for c in range(3, 20, 4))
 
 
 def _split(form: str, a: int, b: int, c: int) -> Split:
@@ -110,63 +106,95 @@ def _split(form: str, a: int, b: int, c: int) -> Split:
 
 
 def _tell(id: str, form: str, a: int, b: int, c: int, rng: random.Random) -> Problem:
-    values = {"a": a, "b": b, "c": c}
-    story = rng.choice(FORMS[form]).format(name=rng.choice(NAMES), things=rng.choice(THINGS), **values)
-    answer = {"a*b+c": a * b + c, "a*b-c": a * b - c, "a+b-c": a + b - c}[form]
+    box, boxes = rng.choice(BOXES)
+    story = rng.choice(FORMS[form]).format(
+        name=rng.choice(NAMES), things=rng.choice(THINGS), box=box, boxes=boxes, a=a, b=b, c=c
+    )
+    answer = a * b + c if form == "a*b+c" else a * b - c
     return Problem(id=id, problem=story, answer=str(answer))
 
 
-EXAMPLES: tuple[Example, ...] = (
-    Example(
-        problem="Kim buys 4 boxes with 9 pencils each and finds 5 more pencils. "
-        "How many pencils does Kim have?",
-        thoughts={
-            "sub_task": "I find the pencils in the boxes, then add the other pencils.",
-            "hypothesis": "the pencils in the boxes are 4 x 9.",
-            "thinking": "There are 4 boxes with 9 pencils each. 4 x 9 = 36. "
-            "With 5 more pencils, 36 + 5 = 41.",
-            "double_check": "The boxes hold 4 x 9 = 36, and 36 + 5 = 41. It holds.",
-            "reclarify": "Kim has 4 boxes with 9 pencils each, and 5 more pencils.",
-            "answer": "41",
-        },
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "a*b+c": (
+        Example(
+            problem="Nora has 8 bags with 7 pears in each bag and 13 more pears. "
+            "How many pears does Nora have in total?",
+            sub_task="First the pears in the bags, then all the pears.",
+            hypothesis="The bags hold 8 * 7 pears.",
+            mistaken=("The bags hold 8 * 7 = 54 pears. With 13 more, 54 + 13 = 67 pears.",),
+            reflection="8 * 7 = 56, not 54.",
+            reclarify="There are 8 bags with 7 pears each, and 13 more pears.",
+            steps=("The bags hold 8 * 7 = 56 pears. With 13 more, 56 + 13 = 69 pears.",),
+            double_check="8 * 7 = 56. It is right.",
+            answer="69",
+        ),
+        Example(
+            problem="Paul buys 3 jars with 6 beads in each jar and finds 8 more beads. "
+            "How many beads does Paul have in total?",
+            sub_task="First the beads in the jars, then all the beads.",
+            hypothesis="The jars hold 3 * 6 beads.",
+            steps=("The jars hold 3 * 6 = 18 beads. With 8 more, 18 + 8 = 26 beads.",),
+            double_check="3 * 6 = 18. It is right.",
+            answer="26",
+        ),
+        Example(
+            problem="Kim has 4 boxes with 9 pencils in each box and 5 more pencils. "
+            "How many pencils does Kim have in total?",
+            sub_task="First the pencils in the boxes, then all the pencils.",
+            hypothesis="The boxes hold 4 * 9 pencils.",
+            steps=("The boxes hold 4 * 9 = 36 pencils. With 5 more, 36 + 5 = 41 pencils.",),
+            double_check="4 * 9 = 36. It is right.",
+            answer="41",
+        ),
+        Example(
+            problem="Lia buys 6 bags with 5 cakes in each bag and finds 12 more cakes. "
+            "How many cakes does Lia have in total?",
+            sub_task="First the cakes in the bags, then all the cakes.",
+            hypothesis="The bags hold 6 * 5 cakes.",
+            steps=("The bags hold 6 * 5 = 30 cakes. With 12 more, 30 + 12 = 42 cakes.",),
+            double_check="6 * 5 = 30. It is right.",
+            answer="42",
+        ),
     ),
-    Example(
-        problem="A farm has 8 baskets of 7 pears and sells 13 pears. How many pears are left?",
-        thoughts={
-            "sub_task": "I find the pears in the baskets, then take away the sold pears.",
-            "hypothesis": "the pears left are 8 x 7 less 13.",
-            "thinking": "There are 8 baskets with 7 pears each. 8 x 7 = 54. "
-            "Then 13 pears are sold. 54 - 13 = 41.",
-            "reflection": "8 x 7 is 56, not 54.",
-            "thinking_again": "8 x 7 = 56. Then 13 pears are sold. 56 - 13 = 43.",
-            "double_check": "8 x 7 = 56, and 56 - 13 = 43. It holds.",
-            "reclarify": "There are 8 baskets with 7 pears each, and 13 of all these are sold.",
-            "answer": "43",
-        },
+    "a*b-c": (
+        Example(
+            problem="Nora has 8 bags with 7 pears in each bag and gives away 13 pears. "
+            "How many pears does Nora have left?",
+            sub_task="First the pears in the bags, then the pears that are left.",
+            hypothesis="The bags hold 8 * 7 pears.",
+            mistaken=("The bags hold 8 * 7 = 54 pears. Without 13, 54 - 13 = 41 pears.",),
+            reflection="8 * 7 = 56, not 54.",
+            reclarify="There are 8 bags with 7 pears each, without 13 pears.",
+            steps=("The bags hold 8 * 7 = 56 pears. Without 13, 56 - 13 = 43 pears.",),
+            double_check="8 * 7 = 56. It is right.",
+            answer="43",
+        ),
+        Example(
+            problem="Paul buys 3 jars with 6 beads in each jar and loses 4 beads. "
+            "How many beads does Paul have left?",
+            sub_task="First the beads in the jars, then the beads that are left.",
+            hypothesis="The jars hold 3 * 6 beads.",
+            steps=("The jars hold 3 * 6 = 18 beads. Without 4, 18 - 4 = 14 beads.",),
+            double_check="3 * 6 = 18. It is right.",
+            answer="14",
+        ),
+        Example(
+            problem="Kim has 4 boxes with 9 pencils in each box and gives away 5 pencils. "
+            "How many pencils does Kim have left?",
+            sub_task="First the pencils in the boxes, then the pencils that are left.",
+            hypothesis="The boxes hold 4 * 9 pencils.",
+            steps=("The boxes hold 4 * 9 = 36 pencils. Without 5, 36 - 5 = 31 pencils.",),
+            double_check="4 * 9 = 36. It is right.",
+            answer="31",
+        ),
+        Example(
+            problem="Lia buys 6 bags with 5 cakes in each bag and loses 12 cakes. "
+            "How many cakes does Lia have left?",
+            sub_task="First the cakes in the bags, then the cakes that are left.",
+            hypothesis="The bags hold 6 * 5 cakes.",
+            steps=("The bags hold 6 * 5 = 30 cakes. Without 12, 30 - 12 = 18 cakes.",),
+            double_check="6 * 5 = 30. It is right.",
+            answer="18",
+        ),
     ),
-    Example(
-        problem="Nora has 27 stickers, gets 15 more, and loses 8 of them. "
-        "How many stickers does Nora have now?",
-        thoughts={
-            "sub_task": "I add the stickers she gets, then take away the lost ones.",
-            "hypothesis": "she has 27 + 15 less 8.",
-            "thinking": "Nora has 27 stickers and gets 15. 27 + 15 = 42. She loses 8. 42 - 8 = 34.",
-            "double_check": "27 + 15 = 42, and 42 - 8 = 34. It holds.",
-            "reclarify": "Nora starts with 27 stickers, gets 15, and loses 8.",
-            "answer": "34",
-        },
-    ),
-    Example(
-        problem="Paul reads 6 pages a day for 11 days, and then 9 more pages. "
-        "How many pages did Paul read?",
-        thoughts={
-            "sub_task": "I find the pages of the 11 days, then add the other pages.",
-            "hypothesis": "the pages of the days are 6 x 11.",
-            "thinking": "Paul reads 6 pages a day for 11 days. 6 x 11 = 66. "
-            "With 9 more pages, 66 + 9 = 75.",
-            "double_check": "6 x 11 = 66, and 66 + 9 = 75. It holds.",
-            "reclarify": "Paul reads 6 pages on each of 11 days, and 9 more pages.",
-            "answer": "75",
-        },
-    ),
-)
+}

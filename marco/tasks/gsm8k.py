@@ -9,6 +9,7 @@ Sample: `{"question": "… How many … in April and May?", "answer": "… <<48+
 - The published training set has no validation split: the last `validation` of its problems are it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -43,8 +44,6 @@ class GSM8K:
     def __init__(self, config: GSM8KConfig) -> None:
         self.config = config
         self.name = config.name
-        self.examples: tuple[Example, ...] = EXAMPLES
-        self.shots = config.shots
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of a split; UserError for a missing file, a malformed line, no gold."""
@@ -53,6 +52,10 @@ class GSM8K:
         rows = self._read("train", self.config.train_file)
         held_out = len(rows) - self.config.validation
         return rows[held_out:] if split == "validation" else rows[:held_out][: self.config.train]
+
+    def examples(self, problem: Problem) -> Sequence[Example]:
+        """Worked examples, the same for every problem."""
+        return EXAMPLES[: self.config.shots]
 
     def verify(self, response: str, problem: Problem) -> Verdict:
         return verify_number(response, problem.answer)
@@ -89,28 +92,26 @@ EXAMPLES: tuple[Example, ...] = (
     Example(
         problem="A bakery sells 12 loaves in the morning at $3 each and half as many in the "
         "afternoon at $2 each. How many dollars does it take in?",
-        thoughts={
-            "sub_task": "I need the takings of the morning, those of the afternoon, and their sum.",
-            "hypothesis": "the afternoon brings less, since fewer loaves go at a lower price.",
-            "thinking": "Morning: 12 x 3 = 36 dollars. Afternoon: 12 / 2 = 6 loaves, "
-            "6 x 2 = 12 dollars. Together 36 + 12 = 48 dollars.",
-            "double_check": "Both parts of the day are counted, each at its own price: 36 + 12 = 48.",
-            "reclarify": "12 loaves go at $3, and 6 loaves at $2.",
-            "answer": "48",
-        },
+        sub_task="I need the takings of the morning, those of the afternoon, and their sum.",
+        hypothesis="The afternoon brings less: fewer loaves go, at a lower price.",
+        steps=(
+            "In the morning it takes in 12 * 3 = 36 dollars.",
+            "In the afternoon it sells 12 / 2 = 6 loaves for 6 * 2 = 12 dollars. "
+            "Together that is 36 + 12 = 48 dollars.",
+        ),
+        double_check="The morning's loaves are counted at the morning's price. It holds.",
+        answer="48",
     ),
     Example(
         problem="Omar reads 20 pages a day. His book has 300 pages, of which he has read 80. "
         "How many days does he still need?",
-        thoughts={
-            "sub_task": "I need the pages that are left, then the days for them.",
-            "hypothesis": "he needs the remaining pages divided by the pages a day.",
-            "thinking": "All 300 pages take 300 / 20 = 15 days.",
-            "reflection": "He has already read 80 pages, and I have counted them again.",
-            "thinking_again": "300 - 80 = 220 pages are left. 220 / 20 = 11 days.",
-            "double_check": "11 days of 20 pages are 220 pages, and 220 + 80 = 300.",
-            "reclarify": "Of 300 pages 80 are read, and 20 more are read each day.",
-            "answer": "11",
-        },
+        sub_task="I need the pages that are left, then the days for them.",
+        hypothesis="He needs the remaining pages divided by the pages a day.",
+        mistaken=("The book has 300 pages.", "300 pages take 300 / 20 = 15 days."),
+        reflection="He has already read 80 pages, and I have counted them again.",
+        reclarify="Of 300 pages 80 are read, and 20 more are read each day.",
+        steps=("300 - 80 = 220 pages are left.", "220 pages take 220 / 20 = 11 days."),
+        double_check="80 pages are read and 220 are left, 300 in all. It holds.",
+        answer="11",
     ),
 )

@@ -18,10 +18,9 @@ class Task(Protocol):
     """Problems by split, and the verdict on a response."""
 
     name: str
-    examples: Sequence[Example]
-    shots: int
 
     def problems(self, split: Split) -> list[Problem]: ...
+    def examples(self, problem: Problem) -> Sequence[Example]: ...
     def verify(self, response: str, problem: Problem) -> Verdict: ...
 
 
