@@ -13,7 +13,7 @@ Message = dict[str, str]
 class ChatTokenizer:
     """A model's tokenizer and chat template.
 
-    Text never becomes a control token: `<|im_end|>` written by a model stays eleven characters.
+    Text never becomes a control token: `<|im_end|>` written by a model stays ten characters.
     """
 
     def __init__(self, tokenizer: Any, *, source: str) -> None:
@@ -23,8 +23,15 @@ class ChatTokenizer:
                 "or take an instruction-tuned model"
             )
         if tokenizer.eos_token_id is None:
-            raise UserError(f"{source} has no end-of-turn token (eos_token in tokenizer_config.json)")
+            raise UserError(
+                f"{source} has no end-of-turn token (eos_token in tokenizer_config.json)"
+            )
         self.tokenizer, self.source = tokenizer, source
+        # `all_special_tokens` names three of the seventeen that SmolLM2 has.
+        self.control_tokens = sorted(
+            {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
+            | set(tokenizer.all_special_tokens)
+        )
         self.eos_token_id: int = tokenizer.eos_token_id
         self.encode = lru_cache(maxsize=100_000)(self._encode)
 
@@ -50,7 +57,7 @@ class ChatTokenizer:
         # The rendered text is encoded once with control tokens (the template's) around contents
         # that were checked to hold none.
         for message in messages:
-            for token in self.tokenizer.all_special_tokens:
+            for token in self.control_tokens:
                 if token in message["content"]:
                     raise UserError(f"a prompt holds the control token {token!r}: {self.source}")
         encoded = self.tokenizer.apply_chat_template(

@@ -1,6 +1,7 @@
 """An engine without a model: it answers from a script, and refuses what nobody scripted."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 
 from marco.engines.protocol import Completion, Request, Response
 
@@ -48,3 +49,12 @@ class ScriptedEngine:
         if isinstance(scripted, Completion):
             return scripted
         return Completion(text=scripted, tokens=len(scripted.split()), finish="stop")
+
+
+def draws(request: Request, sample: int) -> str:
+    """A number of 0..19 drawn from the request's key, as any node would hold it."""
+    digest = hashlib.sha256(f"{request.key}/{sample}".encode()).digest()
+    return f" {digest[0] % 20}"
+
+
+SCRIPTS: Mapping[str, Script] = {"draws": draws}

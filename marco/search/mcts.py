@@ -68,6 +68,7 @@ class TreeSearch:
 
     def run(self) -> Search:
         """Search until a stopping rule holds; returns the tree."""
+        self._close_upwards(self.nodes[0])  # at once, where max_depth leaves no way to an answer
         while (status := self._status()) is None:
             node = self._select()
             yield from self._roll_out(node)
@@ -89,7 +90,7 @@ class TreeSearch:
         row = self.pattern.row(
             [PROMPT, *(n.kind for n in path)],
             wrong_below=node.id in self.wrong_below,
-            answer_only=len(path) >= self.settings.max_depth - 1,
+            left=self.settings.max_depth - len(path),
         )
         drafted = self.drafted[node.id]
         return {k: n - drafted.get(k, 0) for k, n in row.items() if n > drafted.get(k, 0)}
@@ -101,7 +102,7 @@ class TreeSearch:
         kinds = [kind for kind, n in self._room(node).items() for _ in range(n)]
         leaves = [node] if node.verdict is not None else []
         while node.verdict is None:
-            new = yield from self._expand(node, kinds)
+            new = yield from self._expand(node, kinds[: self._affordable(len(leaves))])
             if self.settings.count == "distinct":
                 leaves += [n for n in new if n.verdict is not None]
                 new = [n for n in new if n.verdict is None]
@@ -118,6 +119,15 @@ class TreeSearch:
         for leaf in leaves:
             if leaf.verdict == "wrong" and (earlier := self._backtrack(leaf)) is not None:
                 yield from self._roll_out(earlier)
+
+    def _affordable(self, pending: int) -> int:
+        """How many more nodes no budget forbids; `pending` leaves are not yet counted."""
+        s = self.settings
+        tokens_left = s.max_tokens - self.usage["completion_tokens"]
+        rollouts_left = s.max_rollouts - self.rollouts - pending
+        return max(
+            0, min(rollouts_left, s.max_nodes - len(self.nodes), tokens_left // s.node_tokens)
+        )
 
     def _expand(
         self, node: Node, kinds: list[str]
@@ -210,8 +220,6 @@ class TreeSearch:
         elif draft.kind == ANSWER:
             chain = "".join(n.text for n in self._path(node))
             self._end(node, self.verify(chain, self.problem))
-        elif not self._room(node):
-            self._end(node, Verdict(NO_ANSWER, None, "no kind may follow"))
         return node
 
     # Reward and backpropagation ----------------------------------------------------------------
@@ -245,7 +253,7 @@ class TreeSearch:
             node.value += reward
 
     def _backtrack(self, leaf: Node) -> Node | None:
-        """The thought before a wrong answer, if a mending thought may follow it (None otherwise)."""
+        """The thought before a wrong answer, or None where no mending thought may follow it."""
         earlier = self.nodes[leaf.parent or 0]
         spent = self.backtracks >= self.settings.max_backtracks or self._status() is not None
         if not self.pattern.on_wrong or spent or earlier.id in self.wrong_below:
@@ -264,11 +272,7 @@ class TreeSearch:
         """The tree's status once a stopping rule holds, None before."""
         s = self.settings
         solved = self.correct >= s.accept_correct
-        over = (
-            self.rollouts >= s.max_rollouts
-            or len(self.nodes) >= s.max_nodes
-            or self.usage["completion_tokens"] >= s.max_tokens
-        )
+        over = self._affordable(0) == 0
         exhausted = 0 in self.closed
         enough = self.correct >= s.enough_correct and self.wrong >= s.enough_wrong
         accepted = self.rollouts >= s.accept_rollouts and solved and self.wrong >= s.enough_wrong
@@ -305,7 +309,9 @@ class TreeSearch:
             problem=self.problem.problem,
             gold=self.problem.answer,
             pattern=self.pattern.name,
-            models={kind: w.model for kind, w in self.writers.items() if kind in self.pattern.kinds},
+            models={
+                kind: w.model for kind, w in self.writers.items() if kind in self.pattern.kinds
+            },
             seed=self.seed,
             status=status,
             usage=self.usage | {"rollouts": self.rollouts},

@@ -15,7 +15,6 @@ class NodeKind(BaseModel):
     """A kind of thought: its tag, and the prefixes of which one is written before the model.
 
     A prefix that holds the closing tag is the whole node, and nothing is generated for it.
-    `role` names the entry of `models.roles` that writes nodes of this kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +64,14 @@ class Pattern(BaseModel):
         return transitions
 
     @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        if PROMPT in self.kinds:
+            raise ValueError(f"`{PROMPT}` starts a chain and follows nothing")
+        if unknown := sorted(set(self.max_run) - self.kinds):
+            raise ValueError(f"max_run names `{'`, `'.join(unknown)}`, which never occurs")
+        return self
+
+    @model_validator(mode="after")
     def _every_kind_reaches_an_answer(self) -> Self:
         reached, frontier = set[str](), [PROMPT, *self.on_wrong]
         while frontier:
@@ -91,18 +98,31 @@ class Pattern(BaseModel):
         rows = [*self.transitions.values(), self.on_wrong]
         return frozenset(kind for row in rows for kind in row)
 
-    def row(self, kinds: list[str], wrong_below: bool, answer_only: bool) -> Row:
-        """What may follow a path of kinds (the prompt first).
+    @cached_property
+    def to_answer(self) -> dict[str, int]:
+        """The fewest nodes from a kind to the answer, both counted (`answer` itself: 1)."""
+        lengths = {ANSWER: 1}
+        while more := {
+            kind: 1 + min(lengths[k] for k in row if k in lengths)
+            for kind, row in self.transitions.items()
+            if kind not in lengths and lengths.keys() & row.keys()
+        }:
+            lengths |= more
+        return lengths
 
-        `answer_only` is set where the path is at its longest: only an answer may follow.
+    def row(self, kinds: list[str], *, wrong_below: bool, left: int) -> Row:
+        """What may follow a path of kinds (the prompt first) that has `left` nodes to go at most.
+
+        A kind from which no answer can be reached in that many nodes is left out.
         """
         row = dict(self.transitions.get(kinds[-1], {}))
-        if wrong_below:
-            row |= self.on_wrong
         for kind, limit in self.max_run.items():
-            if kinds[-limit:] == [kind] * limit and not (wrong_below and kind in self.on_wrong):
+            if kinds[-limit:] == [kind] * limit:
                 row.pop(kind, None)
-        return {k: n for k, n in row.items() if k == ANSWER} if answer_only else row
+        if wrong_below:  # what mends an answer may go past max_run: it is never asked for twice
+            for kind, n in self.on_wrong.items():
+                row[kind] = max(n, row.get(kind, 0))
+        return {kind: n for kind, n in row.items() if self.to_answer[kind] <= left}
 
 
 class MixedPattern(BaseModel):

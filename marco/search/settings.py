@@ -2,8 +2,14 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
-from pydantic import model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 
 class SearchConfig(BaseModel):
@@ -35,4 +41,6 @@ class SearchConfig(BaseModel):
             raise ValueError("accept_rollouts is above max_rollouts: it would never be reached")
         if self.accept_correct > self.enough_correct:
             raise ValueError("accept_correct is above enough_correct: it would never be reached")
+        if self.node_tokens > self.max_tokens:
+            raise ValueError("node_tokens is above max_tokens: no node could be written")
         return self

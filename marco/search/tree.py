@@ -76,6 +76,9 @@ class Tree:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Tree":
         nodes = [Node(**node) for node in record["nodes"]]
+        for i, node in enumerate(nodes):
+            if node.id != i or (node.parent not in range(i) if i else node.parent is not None):
+                raise ValueError(f"node {i}: id {node.id}, parent {node.parent}, not depth-first")
         return cls(**{**record, "nodes": nodes})
 
 
@@ -92,7 +95,7 @@ def read_trees(path: Path) -> Iterator[Tree]:
     path = path / "trees.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"no trees at {path}: give the folder that `generate.py` printed")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # bytes: a line that is not UTF-8 is named like any other
         for number, line in enumerate(file, 1):
             try:
                 record = json.loads(line)

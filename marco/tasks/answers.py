@@ -18,7 +18,8 @@ from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG, Verdict
 
 # Every quantifier is bounded or runs over a class that its successor excludes: linear time.
 NUMBER = re.compile(
-    r"(?<![\w.])[-+\u2212]?\$?(?:\d{1,3}(?:,\d{3}){1,8}(?!\d)|\d{1,40})(?:\.\d{1,40})?"
+    r"(?<![\w.])[-+\u2212]?\$?"
+    r"(?:(?:\d{1,3}(?:,\d{3}){1,8}(?!\d)|\d{1,40})(?:\.\d{1,40})?|\.\d{1,40})"
 )
 PHRASE = re.compile(r"answer(?: is|:)", re.IGNORECASE)
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
@@ -53,7 +54,7 @@ def verify_number(response: str, gold: str) -> Verdict:
 def canonical(number: str) -> str | None:
     """`$1,234.50` as `1234.5`; None if it is no number."""
     try:
-        value = Decimal(re.sub(r"[$,\s+]", "", number).replace("\u2212", "-"))
+        value = Decimal(re.sub(r"[$,\s]", "", number).replace("\u2212", "-"))
     except InvalidOperation:
         return None
     text = format(value, "f") if value.is_finite() and value.adjusted() < 400 else None

@@ -1,8 +1,9 @@
 """Worked examples for the prompt of the search: thoughts by node kind, laid out for a pattern."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from marco.errors import UserError
 from marco.search.pattern import ANSWER, PROMPT, Kinds, Pattern
 
 
@@ -41,24 +42,43 @@ def chat(
 
 
 def lay_out(example: Example, pattern: Pattern) -> list[tuple[str, str]]:
-    """(kind, text) of a way through the pattern on which the example has a text at every step."""
+    """(kind, text) of a way through the pattern on which the example has a text at every step.
+
+    Of several ways the first in the order of the pattern's rows. Raises UserError if there is none.
+    """
     mending = next((k for k in pattern.on_wrong if getattr(example, k, "")), None)
     texts = {
-        "sub_task": [example.sub_task],
-        "hypothesis": [example.hypothesis],
-        "thinking": list(example.steps),
-        "double_check": [example.double_check],
+        "sub_task": (example.sub_task,),
+        "hypothesis": (example.hypothesis,),
+        "thinking": example.steps,
+        "double_check": (example.double_check,),
+        ANSWER: (example.answer,),
     }
-    way: list[tuple[str, str]] = []
-    kind = PROMPT
-    while kind != ANSWER:
-        row = pattern.transitions[kind]
-        if kind == "thinking" and len(texts["thinking"]) == 0:
-            row = {ANSWER: 1}
-        kind = next((k for k in row if texts.get(k)), ANSWER)
-        way.append((kind, texts[kind].pop(0) if kind != ANSWER else example.answer))
+    way = _first_way(pattern, texts, [])
+    if way is None:
+        raise UserError(
+            f"no worked example of the task follows pattern {pattern.name}: take task.shots=0, "
+            f"or a pattern of {', '.join(texts)}"
+        )
     if mending and example.mistaken:
-        first = next(i for i, (kind, _) in enumerate(way) if kind == "thinking")
+        first = next((i for i, (kind, _) in enumerate(way) if kind == "thinking"), len(way) - 1)
         erring = [("thinking", step) for step in example.mistaken]
         way[first:first] = [*erring, (mending, getattr(example, mending))]
     return way
+
+
+def _first_way(
+    pattern: Pattern, texts: Mapping[str, Sequence[str]], way: list[tuple[str, str]]
+) -> list[tuple[str, str]] | None:
+    """The way, carried on to an answer; None if no texts are left that lead there."""
+    kinds = [kind for kind, _ in way]
+    if kinds[-1:] == [ANSWER]:
+        return way
+    left = sum(map(len, texts.values())) - len(way)
+    for kind in pattern.row([PROMPT, *kinds], wrong_below=False, left=left):
+        used = kinds.count(kind)
+        if used < len(texts.get(kind, ())):
+            longer = _first_way(pattern, texts, [*way, (kind, texts[kind][used])])
+            if longer is not None:
+                return longer
+    return None

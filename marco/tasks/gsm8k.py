@@ -3,12 +3,13 @@
 Sample: `{"question": "… How many … in April and May?", "answer": "… <<48+24=72>>72 …\\n#### 72"}`
 
 - Prompt: the bare question as one user turn. Shots: none for the student.
-- Answer: the number after `####` is gold; a response is read by the rules of `marco.tasks.answers`.
-- Metric: accuracy, and no-answer ratio. Source: the hub's `openai/gsm8k`, or a local JSON Lines file
-  with `question` and `answer` (or `id`, `problem`, `answer`).
-- The published training set has no validation split: the last `validation` of its problems are it.
+- Answer: the number after `####` is gold; `marco.tasks.answers` has the rules for responses.
+- Metric: accuracy, and no-answer ratio. Source: the hub's `openai/gsm8k`, or a local JSON Lines
+  file with `question` and `answer` (or `id`, `problem`, `answer`).
+- The published training set has no validation split: its last `validation` problems are it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -51,6 +52,11 @@ class GSM8K:
             return self._read("test", self.config.test_file)[: self.config.test]
         rows = self._read("train", self.config.train_file)
         held_out = len(rows) - self.config.validation
+        if held_out <= 0:
+            raise UserError(
+                f"task.validation={self.config.validation}: the training file has {len(rows)} "
+                "problems, and none would be left to train on"
+            )
         return rows[held_out:] if split == "validation" else rows[:held_out][: self.config.train]
 
     def examples(self, problem: Problem) -> Sequence[Example]:
@@ -63,7 +69,7 @@ class GSM8K:
     def _read(self, split: str, file: str | None) -> list[Problem]:
         if file is not None:
             rows = read_jsonl(Path(file))
-            return [parse(row, number, file, split) for number, row in rows]
+            return _distinct([parse(row, number, file, split) for number, row in rows], file)
         from datasets import load_dataset
 
         try:
@@ -74,6 +80,14 @@ class GSM8K:
                 f"give a local file with task.{split}_file=FILE.jsonl"
             ) from error
         return [parse(row, i, self.config.hub, split) for i, row in enumerate(rows, 1)]
+
+
+def _distinct(problems: list[Problem], source: str) -> list[Problem]:
+    """The problems; UserError where two share an id, by which trees and answers are told apart."""
+    counts = Counter(problem.id for problem in problems)
+    if twice := [id for id, n in counts.items() if n > 1]:
+        raise UserError(f"{source}: {len(twice)} ids occur more than once, first {twice[0]!r}")
+    return problems
 
 
 def parse(row: dict, number: int, source: str, split: str) -> Problem:

@@ -1,0 +1,44 @@
+"""What the three scripts share: Hydra, the check of the config, errors as one line."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from marco.config import ROOT, Config, check
+from marco.errors import UserError
+
+
+def run(script: Callable[[Config, list[str]], None], *, config_name: str) -> None:
+    """Compose the config, check it, and call `script` with it and the command line's overrides.
+
+    Exit code 2 for bad input, told in one line; in a multirun the other rows still run.
+    """
+    OmegaConf.register_new_resolver("marco.root", lambda: str(ROOT), replace=True)
+    sys.argv[1:] = [_student_folder(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [part for argument in sys.argv[1:] for part in argument.split("\0")]
+    failed: list[str] = []
+
+    @hydra.main(config_path=str(ROOT / "conf"), config_name=config_name, version_base="1.3")
+    def job(cfg: DictConfig) -> None:
+        run_config = HydraConfig.get()
+        try:
+            script(check(cfg, run_config.runtime.choices), list(run_config.overrides.task))
+        except UserError as error:
+            failed.append(str(error))
+            print(f"error: {error}", file=sys.stderr, flush=True)
+
+    job()
+    if failed:
+        sys.exit(2)
+
+
+def _student_folder(argument: str) -> str:
+    """`student=FOLDER` as the choice `student=folder` with its path."""
+    name, _, value = argument.partition("=")
+    if name != "student" or not Path(value).is_dir():
+        return argument
+    return f"student=folder\0student.model={Path(value).absolute()}"

@@ -1,0 +1,136 @@
+"""Grows the trees of a task's problems with real engines, and writes them down."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache as remember
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from marco.engines.prompts import ChatTokenizer
+from marco.engines.protocol import Engine, Response, Sampling
+from marco.engines.registry import EngineConfig, make_engine, model_path
+from marco.progress import Progress
+from marco.search.mcts import Search, TreeSearch, Writer
+from marco.search.pattern import Kinds, MixedPattern, NodeKind, Pattern
+from marco.search.scheduler import run_searches
+from marco.search.settings import SearchConfig
+from marco.search.tree import Tree, write_trees
+from marco.tasks.examples import chat
+from marco.tasks.problem import Problem
+from marco.tasks.registry import Task
+
+
+def grow(
+    config: Mapping[str, Any], task: Task, problems: Sequence[Problem], *, out: Path, cache: Path
+) -> None:
+    """Search a tree for every problem and write `trees.jsonl` in the problems' order.
+
+    `config` holds the sections models, engine, kinds, pattern, search and search_seed.
+    """
+    kinds = {name: NodeKind(**kind) for name, kind in config["kinds"].items()}
+    pattern: Pattern | MixedPattern = TypeAdapter(Pattern | MixedPattern).validate_python(
+        config["pattern"]
+    )
+    settings = SearchConfig(**config["search"])
+    seed = config["search_seed"]
+    checkpoints = config["models"]["checkpoints"]
+    paths = {name: model_path(c["model"], cache=cache) for name, c in checkpoints.items()}
+    tokenizers = {path: ChatTokenizer.load(path) for path in set(paths.values())}
+    engines_by_path = _start_engines(config["engine"], set(paths.values()))
+
+    def start(problem: Problem) -> Search:
+        chosen = draw_pattern(pattern, seed, problem)
+        writers = {
+            kind: Writer(
+                model=name,
+                prompt_ids=_prompter(task, tokenizers[paths[name]], kinds, chosen),
+                encode=tokenizers[paths[name]].encode,
+                sampling=Sampling(
+                    temperature=checkpoints[name]["temperature"],
+                    top_p=checkpoints[name]["top_p"],
+                    max_tokens=settings.node_tokens,
+                ),
+            )
+            for kind, name in config["models"]["roles"].items()
+        }
+        return TreeSearch(
+            problem,
+            task=task.name,
+            verify=task.verify,
+            kinds=kinds,
+            pattern=chosen,
+            settings=settings,
+            writers=writers,
+            seed=seed,
+        ).run()
+
+    engines = {name: engines_by_path[path] for name, path in paths.items()}
+    trees = _search_all(problems, start, engines)
+    write_trees(out / "trees.jsonl", trees)
+    for engine in engines_by_path.values():
+        engine.close()
+    print("\n".join(f"  {line}" for line in summary(trees)), flush=True)
+
+
+def draw_pattern(pattern: Pattern | MixedPattern, seed: int, problem: Problem) -> Pattern:
+    """The pattern of a problem: drawn by (seed, problem) from a mixed one."""
+    if isinstance(pattern, Pattern):
+        return pattern
+    names = sorted(pattern.options)
+    return pattern.options[random.Random(f"{seed}/{problem.id}/pattern").choice(names)]
+
+
+def summary(trees: Sequence[Tree]) -> list[str]:
+    """What the search found, in lines for the terminal."""
+    status = Counter(tree.status for tree in trees)
+    verdicts = [Counter(node.verdict for node in tree.nodes) for tree in trees]
+    mixed = sum(v["correct"] > 0 and v["wrong"] > 0 for v in verdicts)
+    total = sum(verdicts, Counter())
+    copies = sum(node.copies - 1 for tree in trees for node in tree.nodes)
+    return [
+        f"trees {len(trees)}: " + ", ".join(f"{k} {n}" for k, n in status.most_common()),
+        f"chains: correct {total['correct']}, wrong {total['wrong']}, "
+        f"no answer {total['no_answer']}; duplicate siblings merged {copies}",
+        f"trees with a correct and a wrong chain: {mixed} ({mixed / len(trees):.0%})",
+    ]
+
+
+def _start_engines(config: Mapping[str, Any], paths: set[str]) -> dict[str, Engine]:
+    """One engine per checkpoint, however many roles it has."""
+    checked: Any = TypeAdapter(EngineConfig).validate_python(config)
+    return {path: make_engine(checked, path) for path in sorted(paths)}
+
+
+def _prompter(task: Task, tokenizer: ChatTokenizer, kinds: Kinds, pattern: Pattern) -> Any:
+    @remember
+    def prompt_ids(problem: Problem) -> tuple[int, ...]:
+        examples = task.examples(problem)
+        return tokenizer.prompt(chat(problem.problem, examples, kinds=kinds, pattern=pattern))
+
+    return prompt_ids
+
+
+def _search_all(problems: Sequence[Problem], start: Any, engines: Mapping[str, Engine]) -> list[Tree]:
+    progress = Progress("trees", len(problems), "problems")
+    started, tokens, solved = time.monotonic(), 0, 0
+
+    def on_response(response: Response) -> None:
+        nonlocal tokens
+        tokens += sum(completion.tokens for completion in response.completions)
+        progress.update(len(trees), solved=solved, tokens_per_s=_rate(tokens, started))
+
+    trees: dict[int, Tree] = {}
+    for place, tree in run_searches(problems, start, engines, on_response=on_response):
+        trees[place] = tree
+        solved += tree.status == "solved"
+        progress.update(len(trees), solved=solved, tokens_per_s=_rate(tokens, started))
+    progress.close()
+    return [trees[place] for place in sorted(trees)]
+
+
+def _rate(tokens: int, started: float) -> int:
+    return round(tokens / max(time.monotonic() - started, 1e-9))

