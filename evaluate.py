@@ -10,9 +10,7 @@ from marco.stages import materialise
 
 def evaluate(config: Config, overrides: list[str]) -> None:
     student = pipeline.student(config)
-    scores = materialise(
-        pipeline.scores(config, student, experiment="evaluate"), config.outputs
-    )
+    scores = materialise(pipeline.scores(config, student, experiment="evaluate"), config.outputs)
     print(f"scores: {scores}")
 
 

@@ -8,8 +8,15 @@ from typing import Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
-from pydantic import model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from marco.data.config import DataConfig, LengthConfig, PairsConfig
 from marco.engines.registry import EngineConfig
@@ -151,16 +158,22 @@ class Config(Section):
         for pattern in self.patterns:
             for kind in sorted(pattern.kinds | pattern.max_run.keys()):
                 if kind not in self.kinds:
-                    problems.append(f"pattern {pattern.name}: unknown kind `{kind}`{near(kind, self.kinds)}")
+                    problems.append(
+                        f"pattern {pattern.name}: unknown kind `{kind}`{near(kind, self.kinds)}"
+                    )
                 elif kind not in self.models.roles:
-                    problems.append(f"models.roles: nobody writes `{kind}` (pattern {pattern.name})")
+                    problems.append(
+                        f"models.roles: nobody writes `{kind}` (pattern {pattern.name})"
+                    )
         for kind, name in self.models.roles.items():
             if name not in self.models.checkpoints:
                 problems.append(
                     f"models.roles.{kind}: no checkpoint `{name}`{near(name, self.models.checkpoints)}"
                 )
         if "preference" in self.recipe.trains and self.loss.preference is None:
-            problems.append(f"recipe {self.recipe.name} trains on pairs, but loss.preference is null")
+            problems.append(
+                f"recipe {self.recipe.name} trains on pairs, but loss.preference is null"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -32,7 +32,8 @@ def sft_data(config: Config) -> Stage:
     return Stage(
         kind="dataset",
         slug=f"sft-{bucket}",
-        config=_dump(config, "data") | {"form": "sft", "bucket": bucket, "student": config.student.model},
+        config=_dump(config, "data")
+        | {"form": "sft", "bucket": bucket, "student": config.student.model},
         inputs={"trees": trees(config)},
     )
 
@@ -67,8 +68,7 @@ def reference(config: Config, start: Stage | None, dataset: Stage) -> Stage:
     return Stage(
         kind="reference",
         slug=f"{config.student.name}-{dataset.slug}-s{config.seed}",
-        config={"student": config.student.model}
-        | {name: getattr(trainer, name) for name in names},
+        config={"student": config.student.model} | {name: getattr(trainer, name) for name in names},
         inputs={"dataset": dataset} | ({"start": start} if start else {}),
     )
 

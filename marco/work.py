@@ -112,9 +112,7 @@ def score(
     from marco.evaluation.runner import evaluate
     from marco.reporting.row_log import log_row
 
-    evaluate(
-        config, labels, student=_start(config, inputs, out, "student"), out=out
-    )
+    evaluate(config, labels, student=_start(config, inputs, out, "student"), out=out)
     log_row(config, labels, student=inputs.get("student"), out=out)
 
 
@@ -143,7 +141,9 @@ def _start(
 ) -> Path:
     from marco.engines.registry import model_path
 
-    return inputs[name] if name in inputs else Path(model_path(config["student"], cache=_cache(out)))
+    return (
+        inputs[name] if name in inputs else Path(model_path(config["student"], cache=_cache(out)))
+    )
 
 
 def _quiet() -> None:

@@ -1,6 +1,5 @@
 """The engines by name, and what a model's name stands for."""
 
-
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,5 +36,3 @@ def make_engine(config: VLLMConfig | ScriptedConfig, model: Path | str) -> Engin
 def model_path(model: str, *, cache: Path) -> str:
     """A folder or hub name; `embedded` is the model that comes with the installation."""
     return str(embedded_model(cache)) if model == EMBEDDED else model
-
-

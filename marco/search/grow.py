@@ -114,7 +114,9 @@ def _prompter(task: Task, tokenizer: ChatTokenizer, kinds: Kinds, pattern: Patte
     return prompt_ids
 
 
-def _search_all(problems: Sequence[Problem], start: Any, engines: Mapping[str, Engine]) -> list[Tree]:
+def _search_all(
+    problems: Sequence[Problem], start: Any, engines: Mapping[str, Engine]
+) -> list[Tree]:
     progress = Progress("trees", len(problems), "problems")
     started, tokens, solved = time.monotonic(), 0, 0
 

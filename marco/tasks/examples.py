@@ -60,8 +60,8 @@ def lay_out(example: Example, pattern: Pattern) -> list[tuple[str, str]]:
             f"no worked example of the task follows pattern {pattern.name}: take task.shots=0, "
             f"or a pattern of {', '.join(texts)}"
         )
-    if mending and example.mistaken:
-        first = next((i for i, (kind, _) in enumerate(way) if kind == "thinking"), len(way) - 1)
+    first = next((i for i, (kind, _) in enumerate(way) if kind == "thinking"), None)
+    if mending and example.mistaken and first is not None:
         erring = [("thinking", step) for step in example.mistaken]
         way[first:first] = [*erring, (mending, getattr(example, mending))]
     return way

@@ -9,7 +9,7 @@ NO_ANSWER = "no_answer"
 
 @dataclass(frozen=True)
 class Verdict:
-    """`verdict` is `correct`, `wrong` or `no_answer`; `answer` the extracted one; `why` the rule."""
+    """`verdict` is `correct`, `wrong` or `no_answer`; `answer` what it reads; `why` the rule."""
 
     verdict: str
     answer: str | None

@@ -1,0 +1,141 @@
+"""Every config composes and checks; every problem is told at once, with file, key and remedy."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+
+from marco.config import ROOT, Config, check
+from marco.errors import UserError
+
+CONF = ROOT / "conf"
+OmegaConf.register_new_resolver("marco.root", lambda: str(ROOT), replace=True)
+
+
+def composed(*overrides, name="train"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(name, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
+
+
+def checked(*overrides, name="train") -> Config:
+    return check(*composed(*overrides, name=name))
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ["train", "generate", "evaluate"])
+def test_every_script_has_a_whole_config(name):
+    assert checked(name=name).seed == 0
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"{group}={option}" for group in
+     ["task", "models", "engine", "pattern", "search", "pairs", "trainer", "logger", "recipe", "size"]
+     for option in options(group)]
+    + [f"student={option}" for option in options("student") if option != "folder"]
+    + [f"length@length.{use}={option}" for use in ("sft", "dpo") for option in options("length")],
+)  # fmt: skip
+def test_every_choice_of_every_group_composes(override):
+    checked(override)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_experiment_composes(path):
+    checked(f"experiments={path.stem}")
+
+
+def test_knobs_of_a_nested_loss_can_be_swept():
+    config = checked("recipe=joint", "loss.preference.epsilon=0.2", "loss.alpha=0.5")
+    assert (config.loss.preference.epsilon, config.loss.alpha) == (0.2, 0.5)
+
+
+def test_the_paper_pairing_lets_llama_reflect_and_double_check():
+    config = checked("models=qwen_llama")
+    llama = {kind for kind, name in config.models.roles.items() if name == "llama"}
+    assert llama == {"reflection", "double_check"}
+
+
+def test_mixed_holds_the_four_patterns():
+    assert [p.name for p in checked("pattern=mixed").patterns] == ["a", "b", "c", "d"]
+
+
+def test_masking_rows_differ_in_their_scope_only():
+    joint, wide, narrow = (
+        checked(f"recipe={name}").loss
+        for name in ("joint", "masked_joint", "masked_joint_preference")
+    )
+    assert (joint.mask, wide.mask, narrow.mask) == ("none", "all", "preference")
+    assert joint.preference == wide.preference == narrow.preference
+
+
+def problems(cfg, choices) -> str:
+    with pytest.raises(UserError) as caught:
+        check(cfg, choices)
+    return str(caught.value)
+
+
+def test_all_problems_are_told_at_once_with_file_key_and_nearest_name():
+    cfg, choices = composed("recipe=joint")
+    with open_dict(cfg):
+        cfg.loss.preference.epsilom = 0.1
+        cfg.search.max_rollouts = "many"
+        cfg.seed = -1
+        del cfg.student.name
+    text = problems(cfg, choices)
+    assert (
+        "conf/loss/joint.yaml: loss.preference.epsilom: unknown key; did you mean `epsilon`?"
+        in text
+    )
+    assert "conf/search/distinct.yaml: search.max_rollouts: " in text and "'many'" in text
+    assert "seed: " in text and "got -1" in text
+    assert "conf/student/smollm2_135m.yaml: student.name: missing" in text
+    assert len(text.splitlines()) == 5
+
+
+def test_a_pattern_with_an_unknown_kind_names_the_nearest():
+    cfg, choices = composed("pattern=a")
+    with open_dict(cfg):
+        cfg.pattern.transitions.thinking = {"anwser": 1, "answer": 1}
+        cfg.pattern.transitions.anwser = {"answer": 1}
+    assert "unknown kind `anwser`; did you mean `answer`?" in problems(cfg, choices)
+
+
+def test_a_pattern_that_is_a_dead_end_is_refused():
+    cfg, choices = composed("pattern=a")
+    with open_dict(cfg):
+        cfg.pattern.transitions.reflection = {}
+    assert "dead end: no `answer` can follow `reflection`" in problems(cfg, choices)
+
+
+def test_a_role_without_a_checkpoint_is_refused():
+    cfg, choices = composed()
+    cfg.models.roles.thinking = "mian"
+    assert "models.roles.thinking: no checkpoint `mian`; did you mean `main`?" in problems(
+        cfg, choices
+    )
+
+
+def test_a_preference_recipe_without_a_preference_loss_is_refused():
+    assert "loss.preference is null" in problems(*composed("recipe=joint", "loss=sft"))
+
+
+def test_a_missing_value_is_told():
+    assert "student.model" in problems(*composed("student=folder"))
+
+
+def test_outputs_are_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MARCO_OUTPUTS", raising=False)
+    assert checked().outputs == Path(tmp_path / "outputs")

@@ -1,0 +1,183 @@
+"""Keys, reuse, locks, lineage and failures of stages, with cheap real processes."""
+
+import json
+import multiprocessing
+import os
+import signal
+
+import pytest
+from filelock import FileLock
+
+from marco import stages
+from marco.errors import UserError
+from marco.stages import Stage, StageFailed, materialise, read_manifest
+
+WRITER = """
+import json, sys, os, signal
+from pathlib import Path
+folder = Path(sys.argv[1])
+order = json.loads((folder / "config.yaml").read_text())
+(folder / "out.txt").write_text(json.dumps(order["inputs"]))
+with open(order["config"]["count"], "a") as file:
+    file.write("x")
+if order["config"].get("die"):
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(order["config"].get("code", 0))
+"""
+
+
+@pytest.fixture(autouse=True)
+def cheap_work(tmp_path, monkeypatch):
+    """Stages run a script of three lines in place of `marco.work`."""
+    script = tmp_path / "work.py"
+    script.write_text(WRITER)
+    real = stages.subprocess.Popen
+
+    def start(command, **options):
+        return real([command[0], str(script), command[-1]], **options)
+
+    monkeypatch.setattr(stages.subprocess, "Popen", start)
+
+
+def make(tmp_path, name="a", inputs=None, **config):
+    config = {"count": str(tmp_path / f"count-{name}")} | config
+    return Stage(kind="trees", slug=name, config=config, inputs=inputs or {})
+
+
+def runs(tmp_path, name="a"):
+    path = tmp_path / f"count-{name}"
+    return len(path.read_text()) if path.exists() else 0
+
+
+def test_a_finished_stage_is_returned_and_not_run_again(tmp_path):
+    first = materialise(make(tmp_path), tmp_path)
+    again = materialise(make(tmp_path), tmp_path)
+    assert first == again and runs(tmp_path) == 1
+    manifest = read_manifest(first)
+    assert manifest["status"] == "finished"
+    assert manifest["files"]["out.txt"]["bytes"] == 2
+    assert first.name == f"a-{manifest['key'][:8]}"
+
+
+def test_inputs_are_made_first_and_their_keys_are_part_of_the_key(tmp_path):
+    small, large = make(tmp_path, size=1), make(tmp_path, size=2)
+    left = make(tmp_path, "b", {"trees": small})
+    right = make(tmp_path, "b", {"trees": large})
+    assert left.key != right.key
+    folder = materialise(left, tmp_path)
+    lineage = read_manifest(folder)["inputs"]["trees"]
+    assert lineage == {"path": str(small.folder(tmp_path)), "key": small.key}
+    assert runs(tmp_path) == 1
+
+
+def test_volatile_keys_change_nothing_at_any_depth(tmp_path):
+    few = make(tmp_path, engine={"max_num_seqs": 8, "dtype": "bfloat16"}, threads=1)
+    many = make(tmp_path, engine={"max_num_seqs": 99, "dtype": "bfloat16"}, threads=2)
+    other = make(tmp_path, engine={"max_num_seqs": 8, "dtype": "float32"}, threads=1)
+    assert few.key == many.key != other.key
+
+
+def test_labels_are_no_part_of_the_key(tmp_path):
+    plain = make(tmp_path)
+    titled = Stage(kind="trees", slug="a", config=plain.config, labels={"title": "A"})
+    assert plain.key == titled.key
+
+
+def test_the_order_of_keys_does_not_matter():
+    one = Stage(kind="trees", slug="a", config={"x": 1, "y": [1, 2]})
+    two = Stage(kind="trees", slug="a", config={"y": [1, 2], "x": 1})
+    assert one.key == two.key
+
+
+def test_a_stage_that_fails_leaves_no_folder_and_runs_again(tmp_path):
+    stage = make(tmp_path, code=2)
+    with pytest.raises(StageFailed, match="exit code 2"):
+        materialise(stage, tmp_path)
+    assert not stage.folder(tmp_path).exists()
+    with pytest.raises(StageFailed):
+        materialise(stage, tmp_path)
+    assert runs(tmp_path) == 2
+
+
+def test_a_stage_that_is_killed_names_the_signal_and_leaves_its_inputs_intact(tmp_path):
+    inner = make(tmp_path)
+    with pytest.raises(StageFailed, match="SIGKILL"):
+        materialise(make(tmp_path, "b", {"trees": inner}, die=True), tmp_path)
+    assert read_manifest(inner.folder(tmp_path))["status"] == "finished"
+
+
+def test_what_a_killed_run_left_behind_is_cleared(tmp_path):
+    stage = make(tmp_path)
+    part = stage.folder(tmp_path).parent / f".{stage.folder(tmp_path).name}.part"
+    part.mkdir(parents=True)
+    (part / "half.txt").write_text("half")
+    folder = materialise(stage, tmp_path)
+    assert not (folder / "half.txt").exists() and not part.exists()
+
+
+def _hold(path, ready, end):
+    with FileLock(path):
+        ready.set()
+        end.wait()
+
+
+def test_a_stage_that_a_living_process_makes_is_refused_naming_it(tmp_path):
+    stage = make(tmp_path)
+    folder = stage.folder(tmp_path)
+    folder.parent.mkdir(parents=True)
+    (folder.parent / f".{folder.name}.pid").write_text("4242")
+    context = multiprocessing.get_context("spawn")
+    ready, end = context.Event(), context.Event()
+    holder = context.Process(
+        target=_hold, args=(folder.parent / f".{folder.name}.lock", ready, end)
+    )
+    holder.start()
+    assert ready.wait(60)
+    try:
+        with pytest.raises(UserError, match="made by process 4242"):
+            materialise(stage, tmp_path)
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.join()
+    assert materialise(stage, tmp_path) == folder  # a dead holder holds nothing
+
+
+def test_a_folder_of_another_key_is_not_overwritten(tmp_path):
+    stage = make(tmp_path)
+    folder = materialise(stage, tmp_path)
+    manifest = read_manifest(folder) | {"key": "0" * 64}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="belongs to another config"):
+        materialise(stage, tmp_path)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    folder = materialise(make(tmp_path), tmp_path)
+    (folder / "out.txt").unlink()
+    with pytest.raises(UserError, match=r"out\.txt is missing"):
+        materialise(make(tmp_path), tmp_path)
+
+
+def test_outside_inputs_are_keyed_by_their_content(tmp_path):
+    data = tmp_path / "mine"
+    data.mkdir()
+    (data / "trees.jsonl").write_text("one")
+    first = make(tmp_path, "b", {"trees": data}).key
+    (data / "trees.jsonl").write_text("two")
+    assert make(tmp_path, "b", {"trees": data}).key != first
+    with pytest.raises(UserError, match="does not exist"):
+        _ = make(tmp_path, "b", {"trees": tmp_path / "nowhere"}).key
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        materialise(make(tmp_path), tmp_path / "file")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 99}'])
+def test_a_broken_manifest_is_named(tmp_path, text):
+    folder = materialise(make(tmp_path), tmp_path)
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        materialise(make(tmp_path), tmp_path)
