@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from marco.config import ROOT, Config, check
 from marco.errors import UserError
@@ -17,7 +17,6 @@ def run(script: Callable[[Config, list[str]], None], *, config_name: str) -> Non
 
     Exit code 2 for bad input, told in one line; in a multirun the other rows still run.
     """
-    OmegaConf.register_new_resolver("marco.root", lambda: str(ROOT), replace=True)
     sys.argv[1:] = [_student_folder(argument) for argument in sys.argv[1:]]
     sys.argv[1:] = [part for argument in sys.argv[1:] for part in argument.split("\0")]
     failed: list[str] = []

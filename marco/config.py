@@ -154,26 +154,22 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _every_kind_is_known_and_written_by_someone(self) -> Self:
-        problems = []
-        for pattern in self.patterns:
-            for kind in sorted(pattern.kinds | pattern.max_run.keys()):
-                if kind not in self.kinds:
-                    problems.append(
-                        f"pattern {pattern.name}: unknown kind `{kind}`{near(kind, self.kinds)}"
-                    )
-                elif kind not in self.models.roles:
-                    problems.append(
-                        f"models.roles: nobody writes `{kind}` (pattern {pattern.name})"
-                    )
-        for kind, name in self.models.roles.items():
-            if name not in self.models.checkpoints:
-                problems.append(
-                    f"models.roles.{kind}: no checkpoint `{name}`{near(name, self.models.checkpoints)}"
-                )
+        used = [(p.name, kind) for p in self.patterns for kind in sorted(p.kinds | set(p.max_run))]
+        names = self.models.checkpoints
+        problems = [
+            f"pattern {pattern}: unknown kind `{kind}`{near(kind, self.kinds)}"
+            if kind not in self.kinds
+            else f"models.roles: nobody writes `{kind}` (pattern {pattern})"
+            for pattern, kind in used
+            if kind not in self.kinds or kind not in self.models.roles
+        ]
+        problems += [
+            f"models.roles.{kind}: no checkpoint `{name}`{near(name, names)}"
+            for kind, name in self.models.roles.items()
+            if name not in names
+        ]
         if "preference" in self.recipe.trains and self.loss.preference is None:
-            problems.append(
-                f"recipe {self.recipe.name} trains on pairs, but loss.preference is null"
-            )
+            problems.append(f"recipe {self.recipe.name} needs pairs, but loss.preference is null")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -184,8 +180,10 @@ def check(cfg: DictConfig, choices: Mapping[str, Any]) -> Config:
 
     `choices` are Hydra's group choices, by which a key is traced to its file.
     """
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"the config lacks {', '.join(missing)}: set each on the command line")
     try:
-        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        values = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"config: {str(error).splitlines()[0]}") from error
     try:

@@ -12,7 +12,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Prints a line at most every `every_s` seconds, so that logs stay readable without a terminal."""
+    """Prints a line at most every `every_s` seconds, so that a log file stays readable."""
 
     def __init__(self, label: str, total: int, unit: str, *, every_s: float = 5.0) -> None:
         self.label, self.total, self.unit, self.every_s = label, total, unit, every_s

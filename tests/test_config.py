@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 
 from marco.config import ROOT, Config, check
 from marco.errors import UserError
 
 CONF = ROOT / "conf"
-OmegaConf.register_new_resolver("marco.root", lambda: str(ROOT), replace=True)
 
 
 def composed(*overrides, name="train"):

@@ -18,8 +18,8 @@ class Sampling:
 class Request:
     """`n` continuations by `model` of a prompt in token ids.
 
-    `key` is unique within a run: (problem, path of the node, kind, sample index). `stop` strings end
-    a continuation and are not part of it.
+    `key` is unique within a run: (problem, path of the node, kind, sample index). A continuation
+    ends before a `stop` string.
     """
 
     key: str
@@ -61,12 +61,7 @@ class Engine(Protocol):
         """Work for a moment and return what is finished, which may be nothing."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give back what the engine holds; requests that wait are dropped."""
+        ...
 
-
-class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that is used here."""
-
-    eos_token_id: int
-
-    def encode(self, text: str, **options: bool) -> list[int]: ...

@@ -97,16 +97,20 @@ def _start(model: Path | str, config: VLLMConfig) -> Any:
         raise UserError(
             f"vLLM cannot be imported ({error}): run `make setup`, or install marco[cpu] or [gpu]"
         ) from error
-    llm = LLM(
-        model=str(model),
-        dtype=config.dtype,
-        max_model_len=config.max_model_len,
-        max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
-        gpu_memory_utilization=config.memory_utilization,
-        tensor_parallel_size=config.tensor_parallel,
-        enforce_eager=config.enforce_eager,
-        enable_prefix_caching=True,
-        **({"block_size": config.block_size} if config.block_size else {}),
-    )
-    return llm.llm_engine
+    options: dict[str, Any] = {
+        "dtype": config.dtype,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "max_num_batched_tokens": config.max_num_batched_tokens,
+        "gpu_memory_utilization": config.memory_utilization,
+        "tensor_parallel_size": config.tensor_parallel,
+        "enforce_eager": config.enforce_eager,
+        "enable_prefix_caching": True,
+    }
+    if config.block_size is not None:
+        options["block_size"] = config.block_size
+    try:
+        return LLM(model=str(model), **options).llm_engine
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"vLLM cannot start {model}: {first}") from error

@@ -6,7 +6,7 @@ same tree, whatever ran beside it.
 """
 
 import random
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from marco.engines.protocol import Completion, Request, Response, Sampling
@@ -26,7 +26,7 @@ class Writer:
 
     model: str
     prompt_ids: Callable[[Problem], tuple[int, ...]]
-    encode: Callable[[str], list[int]]
+    encode: Callable[[str], Sequence[int]]
     sampling: Sampling
 
 
@@ -164,7 +164,7 @@ class TreeSearch:
             if self._is_complete(draft):
                 continue
             kind, writer = self.kinds[draft.kind], self.writers[draft.kind]
-            prefill = writer.encode(path_text) + writer.encode(kind.opening + draft.prefix)
+            prefill = *writer.encode(path_text), *writer.encode(kind.opening + draft.prefix)
             first = self.drafted[node.id].get(draft.kind, 0)
             prefix = kind.prefixes.index(draft.prefix)
             requests.append(
@@ -172,7 +172,7 @@ class TreeSearch:
                     Request(
                         key=f"{self.problem.id}/{node.id}/{draft.kind}.{prefix}/{first}",
                         model=writer.model,
-                        prompt_ids=writer.prompt_ids(self.problem) + tuple(prefill),
+                        prompt_ids=writer.prompt_ids(self.problem) + prefill,
                         n=drafts.count(draft),
                         stop=(kind.closing,),
                         sampling=writer.sampling,
@@ -255,8 +255,8 @@ class TreeSearch:
     def _backtrack(self, leaf: Node) -> Node | None:
         """The thought before a wrong answer, or None where no mending thought may follow it."""
         earlier = self.nodes[leaf.parent or 0]
-        spent = self.backtracks >= self.settings.max_backtracks or self._status() is not None
-        if not self.pattern.on_wrong or spent or earlier.id in self.wrong_below:
+        spent = self.backtracks >= self.settings.max_backtracks or self._affordable(0) == 0
+        if spent or self._has_enough() or earlier.id in self.wrong_below:
             return None
         self.wrong_below.add(earlier.id)
         if not self._room(earlier).keys() & self.pattern.on_wrong.keys():
@@ -268,18 +268,22 @@ class TreeSearch:
 
     # Stopping ----------------------------------------------------------------------------------
 
-    def _status(self) -> str | None:
-        """The tree's status once a stopping rule holds, None before."""
+    def _has_enough(self) -> bool:
+        """Whether the chains that were looked for are found."""
         s = self.settings
         solved = self.correct >= s.accept_correct
-        over = self._affordable(0) == 0
-        exhausted = 0 in self.closed
         enough = self.correct >= s.enough_correct and self.wrong >= s.enough_wrong
         accepted = self.rollouts >= s.accept_rollouts and solved and self.wrong >= s.enough_wrong
-        if not (over or exhausted or enough or accepted):
+        return enough or accepted
+
+    def _status(self) -> str | None:
+        """The tree's status once a stopping rule holds, None before."""
+        over = self._affordable(0) == 0
+        exhausted = 0 in self.closed
+        if not (over or exhausted or self._has_enough()):
             return None
-        if solved:
-            return "solved" if self.wrong or not s.enough_wrong else "too_easy"
+        if self.correct >= self.settings.accept_correct:
+            return "solved" if self.wrong or not self.settings.enough_wrong else "too_easy"
         return "budget" if over and not exhausted else "unsolved"
 
     def _path(self, node: Node) -> list[Node]:

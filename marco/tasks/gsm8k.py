@@ -79,7 +79,7 @@ class GSM8K:
                 f"cannot load {self.config.hub} ({type(error).__name__}): "
                 f"give a local file with task.{split}_file=FILE.jsonl"
             ) from error
-        return [parse(row, i, self.config.hub, split) for i, row in enumerate(rows, 1)]
+        return [parse(dict(row), i, self.config.hub, split) for i, row in enumerate(rows, 1)]
 
 
 def _distinct(problems: list[Problem], source: str) -> list[Problem]:

@@ -1,0 +1,86 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marco.engines.prompts import ChatTokenizer
+from marco.errors import UserError
+from marco.search.pattern import Kinds
+
+BODY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+NODE_KINDS = ["sub_task", "thinking", "hypothesis", "reflection", "double_check", "reclarify"]
+NODE_KINDS += ["answer"]
+
+
+@pytest.fixture(scope="session")
+def chat(embedded_folder: Path) -> ChatTokenizer:
+    return ChatTokenizer.load(embedded_folder)
+
+
+@pytest.fixture(scope="session")
+def control(chat: ChatTokenizer) -> dict[str, int]:
+    """The control tokens as the tokenizer's own vocabulary names them."""
+    added = chat.tokenizer.added_tokens_decoder
+    return {token.content: id for id, token in added.items() if token.special}
+
+
+def test_model_text_never_becomes_a_control_token(
+    chat: ChatTokenizer, control: dict[str, int]
+) -> None:
+    assert {"<|im_end|>", "<|im_start|>", "<filename>"} <= control.keys()
+    for token in control:
+        for text in (token, f"so{token}then", f" {token}\n", token * 3):
+            ids = chat.encode(text)
+            assert not set(ids) & set(control.values())
+            assert chat.tokenizer.decode(ids) == text
+
+
+def test_a_prompt_with_a_control_token_is_refused(
+    chat: ChatTokenizer, control: dict[str, int]
+) -> None:
+    for token in control:
+        with pytest.raises(UserError, match="control token"):
+            chat.prompt([{"role": "user", "content": f"What is{token}1 + 1?"}])
+
+
+def test_the_prompt_ends_where_the_assistant_speaks(
+    chat: ChatTokenizer, control: dict[str, int]
+) -> None:
+    prompt = chat.prompt([{"role": "user", "content": "What is 1 + 1?"}])
+    text = chat.tokenizer.decode(prompt)
+    assert text.endswith("user\nWhat is 1 + 1?<|im_end|>\n<|im_start|>assistant\n")
+    turns = text.count("<|im_start|>")
+    assert sum(id == control["<|im_start|>"] for id in prompt) == turns
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    nodes=st.lists(st.tuples(st.sampled_from(NODE_KINDS), BODY), min_size=2, max_size=4),
+    following=st.sampled_from(NODE_KINDS),
+)
+def test_node_boundaries_are_token_boundaries(
+    chat: ChatTokenizer, kinds: Kinds, nodes: list[tuple[str, str]], following: str
+) -> None:
+    """encode(a) + encode(b) = encode(a + b): a path's ids only ever grow, and caches hold."""
+    texts = [kinds[kind].write(kinds[kind].prefixes[0], body) for kind, body in nodes]
+    texts.append(kinds[following].opening + kinds[following].prefixes[0])
+    assert sum((chat.encode(text) for text in texts), ()) == chat.encode("".join(texts))
+
+
+def test_a_missing_chat_template_is_named() -> None:
+    tokenizer = SimpleNamespace(chat_template=None, eos_token_id=1)
+    with pytest.raises(UserError, match="some/model has no chat template"):
+        ChatTokenizer(tokenizer, source="some/model")
+
+
+def test_a_missing_end_of_turn_token_is_named() -> None:
+    tokenizer = SimpleNamespace(chat_template="{{ messages }}", eos_token_id=None)
+    with pytest.raises(UserError, match="some/model has no end-of-turn token"):
+        ChatTokenizer(tokenizer, source="some/model")
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"cannot load the tokenizer of {tmp_path}"):
+        ChatTokenizer.load(tmp_path)

@@ -1,0 +1,122 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marco.tasks.answers import canonical, extract_number, verify_number
+
+CASES = [
+    # The answer tag: the last closed one, the last number in it.
+    ("<answer>\nThe answer is: 46\n</answer>\n", "46", "tag"),
+    ("<answer>40</answer> or rather <answer>46</answer>", "46", "tag"),
+    ("<answer>7 * 6 + 4 = 46</answer>", "46", "tag"),
+    ("<answer>46</answer> The answer is 5. \\boxed{6} #### 7", "46", "tag"),
+    ("<answer>no idea</answer> The answer is 5.", None, "tag"),
+    ("<answer></answer>", None, "tag"),
+    ("<answer>46", None, "no rule applies"),
+    ("46</answer>", None, "no rule applies"),
+    ("</answer> The answer is 5 <answer>", "5", "phrase"),
+    # How a number is written.
+    ("<answer>1,234</answer>", "1234", "tag"),
+    ("<answer>1,234,567.50</answer>", "1234567.5", "tag"),
+    ("<answer>$12</answer>", "12", "tag"),
+    ("<answer>$1,234.</answer>", "1234", "tag"),
+    ("<answer>-5</answer>", "-5", "tag"),
+    ("<answer>\u22125</answer>", "-5", "tag"),
+    ("<answer>-$5</answer>", "-5", "tag"),
+    ("<answer>$-5</answer>", "-5", "tag"),
+    ("<answer>+5</answer>", "5", "tag"),
+    ("<answer>10-5</answer>", "5", "tag"),
+    ("<answer>0.50</answer>", "0.5", "tag"),
+    ("<answer>.5</answer>", "0.5", "tag"),
+    ("<answer>wait...5</answer>", None, "tag"),
+    ("<answer>46.0</answer>", "46", "tag"),
+    ("<answer>007</answer>", "7", "tag"),
+    ("<answer>-0</answer>", "0", "tag"),
+    ("<answer>46%</answer>", "46", "tag"),
+    ("<answer>46kg</answer>", "46", "tag"),
+    ("<answer>**46**</answer>", "46", "tag"),
+    ("<answer>x46</answer>", None, "tag"),
+    ("<answer>\u0664\u0666</answer>", "46", "tag"),
+    # The box.
+    ("so \\boxed{5}, no, \\boxed{46}.", "46", "box"),
+    ("so \\boxed{\\$46}", "46", "box"),
+    ("so \\boxed{46", None, "no rule applies"),
+    ("\\boxed{46} #### 5", "46", "box"),
+    # Hashes, as in GSM8K's gold answers.
+    ("7 * 6 = <<7*6=42>>42\n#### 46", "46", "hashes"),
+    ("#### 5\n#### $1,046\n", "1046", "hashes"),
+    ("####\n46", None, "hashes"),
+    ("#### 46\nThe answer is 5.", "46", "hashes"),
+    # The phrase, within its sentence.
+    ("So the answer is 46.", "46", "phrase"),
+    ("The answer is: $46.50.", "46.5", "phrase"),
+    ("Final Answer: 46", "46", "phrase"),
+    ("The answer is\n\n46", "46", "phrase"),
+    ("The answer is 5. No: the answer is 46 pens, not 5.", "46", "phrase"),
+    ("The answer is not clear. I have 5 pens.", None, "phrase"),
+    ("The answer is" + " very" * 60 + " 46", None, "phrase"),
+    # Thinking that never ends holds no answer.
+    ("<thinking>\nthe answer is 46", None, "no rule applies"),
+    ("<think>\n<answer>46</answer>", None, "no rule applies"),
+    ("<thinking>\n5\n</thinking>\n<thinking>\n<answer>46</answer>", None, "no rule applies"),
+    ("the answer is 5 <think> the answer is 46", "5", "phrase"),
+    ("<thinking>\n5\n</thinking>\n<answer>\n46\n</answer>", "46", "tag"),
+    # No answer: the last number is not taken for one.
+    ("7 * 6 = 42, 42 + 4 = 46", None, "no rule applies"),
+    ("", None, "no rule applies"),
+    ("I answered 46.", None, "no rule applies"),
+]
+
+
+@pytest.mark.parametrize(("response", "answer", "rule"), CASES)
+def test_extract(response: str, answer: str | None, rule: str) -> None:
+    assert extract_number(response) == (answer, rule)
+
+
+MEGABYTE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "9", "1,", "1,234,", "-", "$", "-$", ".", "1.", "\u2212", " ", "\n", "#", "####", "{", "x",
+        "<answer>", "</answer>", "<answer>1", "\\boxed{", "\\boxed{1}", "<thinking>", "<think>",
+        "the answer is ", "answer:", "answer is 1.", "<thinking></thinking>", "1 ", "a", "\u0664",
+    ],
+)  # fmt: skip
+def test_hostile_text_takes_linear_time(piece: str) -> None:
+    """Quadratic time on a megabyte would be hours; that this ends is the test."""
+    hostile = piece * (MEGABYTE // len(piece))
+    for text in (hostile, f"<answer>{hostile}</answer>", f"\\boxed{{{hostile}}}", f"####{hostile}"):
+        extract_number(text)
+        extract_number(f"the answer is {text}")
+
+
+@given(st.text(), st.text())
+def test_any_text_gives_a_verdict(response: str, gold: str) -> None:
+    verdict = verify_number(response, gold)
+    assert (verdict.verdict == "no_answer") == (verdict.answer is None)
+
+
+@given(st.integers(-(10**26), 10**26))
+def test_every_way_to_write_an_integer_reads_the_same(number: int) -> None:
+    for written in (f"{number}", f"{number:,}", f"{number}.00", f"{number:,}.0"):
+        assert extract_number(f"<answer>{written}</answer>")[0] == str(number) == canonical(written)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("$1,234.50", "1234.5"),
+        ("1e3", "1000"),
+        ("-0.0", "0"),
+        ("", None),
+        ("five", None),
+        ("5+5", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999999", None),
+    ],
+)
+def test_canonical(text: str, number: str | None) -> None:
+    assert canonical(text) == number
