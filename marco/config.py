@@ -208,7 +208,7 @@ def _told(error: Any, values: Any, choices: Mapping[str, Any]) -> str:
         message = "unknown key" + near(path[-1], _siblings(path))
     elif error["type"] == "missing":
         message = "missing"
-    else:
+    elif not isinstance(error.get("input"), Mapping):
         message += f", got {_short(error.get('input'))}"
     where = _file(path, choices)
     return (f"{where}: " if where else "") + (f"{'.'.join(path)}: " if path else "") + message

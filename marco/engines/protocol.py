@@ -64,4 +64,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back what the engine holds; requests that wait are dropped."""
         ...
-

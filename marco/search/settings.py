@@ -37,8 +37,6 @@ class SearchConfig(BaseModel):
 
     @model_validator(mode="after")
     def _stopping_rules_agree(self) -> Self:
-        if self.accept_rollouts > self.max_rollouts:
-            raise ValueError("accept_rollouts is above max_rollouts: it would never be reached")
         if self.accept_correct > self.enough_correct:
             raise ValueError("accept_correct is above enough_correct: it would never be reached")
         if self.node_tokens > self.max_tokens:

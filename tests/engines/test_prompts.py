@@ -10,8 +10,7 @@ from marco.errors import UserError
 from marco.search.pattern import Kinds
 
 BODY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-NODE_KINDS = ["sub_task", "thinking", "hypothesis", "reflection", "double_check", "reclarify"]
-NODE_KINDS += ["answer"]
+NODE_KINDS = ["sub_task", "hypothesis", "thinking", "double_check", "reflection", "answer"]
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,25 @@ def drawn(seed: int) -> Script:
     return script
 
 
+def answers(*texts: str) -> Script:
+    """Answers by sample number; thoughts are all the same."""
+    return lambda request, sample: f" {texts[sample]}" if is_answer(request) else " so"
+
+
+def grown(
+    script: Script, transitions: dict[str, Any], *, on_wrong: Any = (), **changes: Any
+) -> Tree:
+    """One tree of the plain kinds, checked."""
+    pattern, config = pattern_of(transitions, **dict(on_wrong)), settings(**changes)
+    [tree] = search(script, starter(pattern, PLAIN, config))
+    check(tree, pattern, config)
+    return tree
+
+
+def of_kind(tree: Tree, kind: str) -> list[Node]:
+    return [node for node in tree.nodes if node.kind == kind]
+
+
 def is_answer(request: Request) -> bool:
     return request.stop == (f"</{ANSWER}>",)
 

@@ -10,13 +10,15 @@ from pydantic import ValidationError
 from marco.engines.protocol import Completion, Request
 from marco.engines.scripted import ScriptedEngine
 from marco.search.pattern import ANSWER, Kinds, NodeKind, Pattern
-from marco.search.tree import Node, Tree
 
 from .searches import (
     PLAIN,
+    answers,
     check,
     drawn,
+    grown,
     is_answer,
+    of_kind,
     pattern_of,
     problem,
     prompt_text,
@@ -24,23 +26,6 @@ from .searches import (
     settings,
     starter,
 )
-
-
-def answers(*texts: str) -> Any:
-    """Answers by sample number; thoughts are all the same."""
-    return lambda request, sample: f" {texts[sample]}" if is_answer(request) else " so"
-
-
-def grown(script: Any, transitions: dict[str, Any], *, on_wrong: Any = (), **changes: Any) -> Tree:
-    pattern, config = pattern_of(transitions, **dict(on_wrong)), settings(**changes)
-    [tree] = search(script, starter(pattern, PLAIN, config))
-    check(tree, pattern, config)
-    return tree
-
-
-def of_kind(tree: Tree, kind: str) -> list[Node]:
-    return [node for node in tree.nodes if node.kind == kind]
-
 
 # Every pattern ----------------------------------------------------------------------------------
 
@@ -89,7 +74,7 @@ def test_the_seed_decides(pattern: Pattern, kinds: Kinds) -> None:
     changes=st.fixed_dictionaries(
         {
             "count": st.sampled_from(["distinct", "visits"]),
-            "max_rollouts": st.integers(10, 30),
+            "max_rollouts": st.integers(1, 30),
             "max_nodes": st.integers(1, 60),
             "max_depth": st.integers(1, 9),
             "max_tokens": st.integers(5, 300),
@@ -182,7 +167,6 @@ def test_a_solved_tree_goes_on_until_it_has_enough_or_was_searched_long_enough()
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
     for changes in (
-        {"accept_rollouts": 101},
         {"accept_correct": 5},
         {"node_tokens": 1001},
         {"count": "twice"},
@@ -302,79 +286,6 @@ def test_a_request_continues_the_path_inside_the_next_tag() -> None:
         "requests": 2,
         "rollouts": 1,
     }
-
-
-# Error backtracking -----------------------------------------------------------------------------
-
-MENDED = ONE_CHAIN | {"reflection": {ANSWER: 1}}
-
-
-def right_after_reflection(request: Request, sample: int) -> str:
-    return " 1" if "<reflection>" in prompt_text(request) or not is_answer(request) else " 2"
-
-
-def test_a_wrong_answer_is_taken_back_and_mended() -> None:
-    """The only chain is closed by its wrong answer; the mending thought opens it again."""
-    tree = grown(
-        right_after_reflection,
-        MENDED,
-        on_wrong={"reflection": 1},
-        enough_correct=1,
-        accept_correct=1,
-        enough_wrong=1,
-    )
-    assert [(n.kind, n.parent, n.verdict) for n in tree.nodes] == [
-        ("prompt", None, None),
-        ("thinking", 0, None),
-        ("answer", 1, "wrong"),
-        ("reflection", 1, None),
-        ("answer", 3, "correct"),
-    ]
-    assert [n.visits for n in tree.nodes] == [2, 2, 1, 1, 1]
-    assert (tree.status, tree.usage["rollouts"]) == ("solved", 2)
-
-
-def test_a_wrong_answer_to_the_prompt_itself_is_mended_below_the_prompt() -> None:
-    transitions = {"prompt": {ANSWER: 1}, "reflection": {ANSWER: 1}}
-    tree = grown(right_after_reflection, transitions, on_wrong={"reflection": 1})
-    assert [(n.kind, n.parent) for n in tree.nodes[1:]] == [
-        ("answer", 0),
-        ("reflection", 0),
-        ("answer", 2),
-    ]
-
-
-@pytest.mark.parametrize("cap", [0, 1, 3])
-def test_backtracking_keeps_its_cap(cap: int) -> None:
-    """Every answer is wrong, so each reflection is reflected upon, until the cap."""
-    tree = grown(answers("2"), MENDED, on_wrong={"reflection": 1}, max_backtracks=cap, max_depth=50)
-    assert len(of_kind(tree, "reflection")) == cap
-    assert tree.status == "unsolved"
-
-
-def test_a_thought_is_mended_once_however_many_wrong_answers_it_has() -> None:
-    transitions = {"prompt": {"thinking": 1}, "thinking": {ANSWER: 3}, "reflection": {ANSWER: 1}}
-    tree = grown(
-        lambda request, sample: f" {sample + 2}" if is_answer(request) else " so",
-        transitions,
-        on_wrong={"reflection": 1},
-        max_backtracks=50,
-        max_depth=4,
-    )
-    below = Counter(n.parent for n in of_kind(tree, "reflection"))
-    assert set(below.values()) == {1}
-    assert all(n.copies == 1 for n in of_kind(tree, "reflection"))
-
-
-def test_a_right_answer_is_not_taken_back() -> None:
-    tree = grown(answers("1"), MENDED, on_wrong={"reflection": 1})
-    assert of_kind(tree, "reflection") == []
-
-
-def test_a_spent_budget_ends_backtracking_too() -> None:
-    many = {"max_backtracks": 50, "max_depth": 50}
-    tree = grown(answers("2"), MENDED, on_wrong={"reflection": 1}, max_rollouts=10, **many)
-    assert tree.usage["rollouts"] == 10
 
 
 # The scheduler ----------------------------------------------------------------------------------
