@@ -103,7 +103,8 @@ class TrainersConfig(Section):
 
     @model_validator(mode="after")
     def _both_are_whole(self) -> Self:
-        self.of("sft"), self.of("preference")
+        for kind in ("sft", "preference"):
+            self.of(kind)
         return self
 
     def of(self, kind: Literal["sft", "preference"]) -> TrainerConfig:

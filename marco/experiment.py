@@ -22,6 +22,10 @@ def run_row(config: Config, *, overrides: Sequence[str], experiment: str) -> Pat
 
     A row that fails is told in the table, and raises UserError after the table is written.
     """
+    if config.table is not None and config.recipe.name in config.table.rows:
+        place = config.table.rows.index(config.recipe.name) + 1
+        row = f"{config.recipe.title} (seed {config.seed})"
+        print(f"row {place}/{len(config.table.rows)}: {row}", flush=True)
     record: dict[str, Any] = {"recipe": config.recipe.name, "seed": config.seed}
     try:
         scores = materialise(

@@ -36,14 +36,16 @@ def test_every_script_has_a_whole_config(name):
     assert checked(name=name).seed == 0
 
 
-@pytest.mark.parametrize(
-    "override",
-    [f"{group}={option}" for group in
-     ["task", "models", "engine", "pattern", "search", "pairs", "trainer", "logger", "recipe", "size"]
-     for option in options(group)]
-    + [f"student={option}" for option in options("student") if option != "folder"]
-    + [f"length@length.{use}={option}" for use in ("sft", "dpo") for option in options("length")],
-)  # fmt: skip
+SINGLE = {"loss", "length", "student", "experiments"}  # composed in their own way below
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in SINGLE)
+CHOICES = [
+    *(f"{group}={option}" for group in GROUPS for option in options(group)),
+    *(f"student={option}" for option in options("student") if option != "folder"),
+    *(f"length@length.{use}={option}" for use in ("sft", "dpo") for option in options("length")),
+]
+
+
+@pytest.mark.parametrize("override", CHOICES)
 def test_every_choice_of_every_group_composes(override):
     checked(override)
 
