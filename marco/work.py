@@ -8,6 +8,7 @@ import json
 import os
 import random
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,7 @@ def _quiet() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     from transformers.utils import logging
 
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries among each other
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from marco.config import ROOT, Config, check
 from marco.errors import UserError
@@ -50,11 +50,28 @@ def test_every_choice_of_every_group_composes(override):
     checked(override)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_every_experiment_composes(path):
-    checked(f"experiments={path.stem}")
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "experiments").glob("*.yaml")))
+def test_every_experiment_composes_and_has_its_say(name):
+    config = checked(f"experiments={name}")
+    file = OmegaConf.load(ROOT / "experiments" / f"{name}.yaml")
+    assert config.split == file.get("split", "test")
+    assert (config.table is None) == ("table" not in file)
+
+
+def test_learning_rates_are_chosen_on_the_validation_split():
+    for name in ("lr_sft", "lr_preference"):
+        assert checked(f"experiments={name}").split == "validation"
+
+
+def test_the_rows_of_the_table_are_the_rows_that_run():
+    file = OmegaConf.load(ROOT / "experiments" / "step_by_step.yaml")
+    assert file.hydra.sweeper.params.recipe.split(",") == list(file.table.rows)
+
+
+def test_the_size_of_the_paper_overrides_the_groups_it_names():
+    config = checked("size=paper")
+    assert config.task.name == "gsm8k" and config.search.node_tokens == 512
+    assert checked("size=paper", "student=llama3_2_1b").student.name == "llama3_2_1b"
 
 
 def test_knobs_of_a_nested_loss_can_be_swept():

@@ -95,8 +95,8 @@ class Arithmetic:
 def _numbers() -> Iterator[tuple[str, int, int, int]]:
     for a in range(2, 10):
         for b in range(2, 10):
-            yield from (("a*b+c", a, b, c) for c in range(2, 20))
-            yield from (("a*b-c", a, b, c) for c in range(2, min(20, a * b - 1)))
+            yield from (("a*b+c", a, b, c) for c in range(2, 13))
+            yield from (("a*b-c", a, b, c) for c in range(2, min(13, a * b - 1)))
 
 
 def _split(form: str, a: int, b: int, c: int) -> Split:
