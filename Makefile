@@ -34,7 +34,7 @@ $(STAMP): $(VENV)/bin/uv $(LOCK)
 	touch $@
 else ifeq ($(TORCH),cuda)
 $(STAMP): $(VENV)/bin/uv pyproject.toml
-	$(UV) pip install --python $(PYTHON) --torch-backend=auto -e '.[gpu,dev]'
+	$(UV) pip install --python $(PYTHON) --no-config --torch-backend=auto -e '.[gpu,dev]'
 	touch $@
 else
 $(error TORCH is cpu or cuda, not $(TORCH))

@@ -14,9 +14,9 @@ from marco.config import ROOT
 from marco.search.tree import read_trees
 
 SMALL = [
-    "task.train=16",
+    "task.train=10",
     "task.test=8",
-    "search.max_rollouts=10",
+    "search.max_rollouts=8",
     "search.accept_correct=1",
     "pairs.per_tree=1",
     "trainer.sft.epochs=1",
@@ -31,9 +31,8 @@ def script(name, *overrides, cwd, outputs):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def only(folder: Path) -> Path:
-    (found,) = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    return found
+def finished(stage: Path) -> list[Path]:
+    return [p for p in sorted(stage.iterdir()) if p.is_dir() and not p.name.startswith(".")]
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +49,8 @@ def test_trees_then_a_row_then_the_scores_of_its_student(place):
     cwd, outputs = place
     grown = script("generate.py", *SMALL, cwd=cwd, outputs=outputs)
     assert grown.returncode == 0, grown.stdout + grown.stderr
-    trees = list(read_trees(only(outputs / "trees")))
-    assert [tree.id for tree in trees] == [f"arithmetic-train-{i}" for i in range(16)]
+    trees = list(read_trees(finished(outputs / "trees")[0]))
+    assert [tree.id for tree in trees] == [f"arithmetic-train-{i}" for i in range(10)]
     assert all(tree.usage["requests"] for tree in trees)
     assert {tree.pattern for tree in trees} > {"a"}, "mixed draws several patterns"
 
@@ -74,12 +73,13 @@ def test_trees_then_a_row_then_the_scores_of_its_student(place):
         "evaluate.py", *SMALL, f"student={student}", "tasks=[arithmetic]", cwd=cwd, outputs=outputs
     )
     assert scored.returncode == 0, scored.stdout + scored.stderr
-    for folder in (outputs / "scores").glob("*-*"):
+    scores = finished(outputs / "scores")
+    assert len(scores) == 2, "the same student, scored by its row and by hand"
+    for folder in scores:
         result = json.loads((folder / "results.json").read_text())["tasks"]["arithmetic"]
-        samples = [json.loads(line) for line in (folder / "samples.jsonl").open()]
+        lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        samples = [json.loads(line) for line in lines]
         assert result["n"] == len(samples) == 8
         assert result["accuracy"] == sum(s["verdict"] == "correct" for s in samples) / 8
         assert result["no_answer"] == sum(s["verdict"] == "no_answer" for s in samples) / 8
         assert 0 <= result["accuracy_interval"][0] <= result["accuracy"]
-    # The same student, scored by its row and by hand: greedy decoding gives the same text.
-    assert len(list((outputs / "scores").glob("*-*"))) == 2

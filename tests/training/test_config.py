@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from marco.training.config import LossConfig, TrainerConfig
+from marco.config import TrainersConfig
+from marco.training.config import LossConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -18,7 +19,7 @@ def test_loss_files_are_valid(file: Path):
 
 @pytest.mark.parametrize("file", sorted((CONF / "trainer").glob("*.yaml")), ids=lambda f: f.stem)
 def test_trainer_files_are_valid(file: Path):
-    TrainerConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    TrainersConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 DPO = {"name": "dpo", "beta": 0.1, "epsilon": None}
