@@ -152,6 +152,7 @@ def _quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("WANDB_SILENT", "true")
     from transformers.utils import logging
 
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries among each other
