@@ -17,7 +17,7 @@ else
 BACKEND := --torch-backend=cpu
 endif
 
-.PHONY: setup table test slow lint types lock clean
+.PHONY: setup table test lint lock clean
 
 setup: $(STAMP)
 
@@ -44,10 +44,7 @@ table: $(STAMP)
 	$(PYTHON) train.py experiments=step_by_step
 
 test: $(STAMP)
-	$(PYTHON) -m pytest -m "not slow"
-
-slow: $(STAMP)
-	$(PYTHON) -m pytest -m slow
+	$(PYTHON) -m pytest
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

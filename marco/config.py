@@ -150,8 +150,10 @@ class Config(Section):
 
     @property
     def patterns(self) -> list[Pattern]:
-        mixed = isinstance(self.pattern, MixedPattern)
-        return list(self.pattern.options.values()) if mixed else [self.pattern]  # type: ignore
+        """The patterns that may be drawn: several for a mixed one."""
+        if isinstance(self.pattern, MixedPattern):
+            return list(self.pattern.options.values())
+        return [self.pattern]
 
     @model_validator(mode="after")
     def _every_kind_is_known_and_written_by_someone(self) -> Self:
