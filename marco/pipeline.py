@@ -11,6 +11,10 @@ from marco.errors import UserError
 from marco.stages import Stage
 from marco.tasks.registry import TaskConfig
 
+# Raised by whoever changes code so that the same config gives another result: old folders are then
+# left alone, and made anew where they are asked for.
+REVISIONS = {"trees": 1, "dataset": 1, "student": 2, "reference": 2, "scores": 1}
+
 
 def trees(config: Config) -> Stage | Path:
     """The trees of the training problems: `trees=<folder>` where given, else grown."""
@@ -18,6 +22,7 @@ def trees(config: Config) -> Stage | Path:
         return config.trees.absolute()
     return Stage(
         kind="trees",
+        revision=REVISIONS["trees"],
         slug=f"{config.task.name}-{config.pattern.name}-{config.search.name}-{config.models.name}",
         config=_dump(
             config, "task", "models", "engine", "kinds", "pattern", "search", "search_seed"
@@ -31,6 +36,7 @@ def sft_data(config: Config) -> Stage:
     bucket = config.length.sft.bucket
     return Stage(
         kind="dataset",
+        revision=REVISIONS["dataset"],
         slug=f"sft-{bucket}",
         config=_dump(config, "data")
         | {"form": "sft", "bucket": bucket, "student": config.student.model},
@@ -43,6 +49,7 @@ def pair_data(config: Config) -> Stage:
     bucket = config.length.dpo.bucket
     return Stage(
         kind="dataset",
+        revision=REVISIONS["dataset"],
         slug=f"pairs-{bucket}",
         config=_dump(config, "data", "pairs")
         | {"form": "pairs", "bucket": bucket, "student": config.student.model},
@@ -54,6 +61,7 @@ def sft_student(config: Config) -> Stage:
     """The student after SFT: the shared baseline of all preference rows."""
     return Stage(
         kind="student",
+        revision=REVISIONS["student"],
         slug=f"sft-{config.student.name}-s{config.seed}",
         config=_training(config, "sft"),
         inputs={"dataset": sft_data(config)},
@@ -67,6 +75,7 @@ def reference(config: Config, start: Stage | None, dataset: Stage) -> Stage:
     names = ("precision", "micro_batch_tokens", "max_tokens", "threads", "accelerator")
     return Stage(
         kind="reference",
+        revision=REVISIONS["reference"],
         slug=f"{config.student.name}-{dataset.slug}-s{config.seed}",
         config={"student": config.student.model} | {name: getattr(trainer, name) for name in names},
         inputs={"dataset": dataset} | ({"start": start} if start else {}),
@@ -86,6 +95,7 @@ def student(config: Config) -> Stage | None:
         inputs["start"] = start
     return Stage(
         kind="student",
+        revision=REVISIONS["student"],
         slug=f"{config.recipe.name}-{config.student.name}-s{config.seed}",
         config=_training(config, "preference"),
         inputs=inputs,
@@ -98,6 +108,7 @@ def scores(config: Config, trained: Stage | None, *, experiment: str) -> Stage:
     inputs: dict[str, Stage | Path] = {"student": trained} if trained else {}
     return Stage(
         kind="scores",
+        revision=REVISIONS["scores"],
         slug=f"{config.recipe.name}-{'-'.join(config.tasks)}-{config.split}-s{config.seed}",
         config=_dump(config, "engine", "decoding", "logger", "confidence", "split", "seed")
         | {

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from marco.logps import chain_logps
+from marco.training import tree_attention
 from marco.training.tree_batch import TreeBatch
 
 SIZES = {
@@ -17,7 +18,6 @@ SIZES = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "attn_implementation": "sdpa",
 }
 
 
@@ -56,7 +56,8 @@ MODELS = {
 
 
 def separate_logps(model: nn.Module, chains: list) -> torch.Tensor:
-    """The slow twin: one ordinary forward per chain."""
+    """The slow twin: one ordinary forward per chain, with the library's attention."""
+    model.set_attn_implementation("sdpa")
     width = max(len(completion) for _, completion in chains)
     rows = []
     for prompt, completion in chains:
@@ -69,6 +70,7 @@ def separate_logps(model: nn.Module, chains: list) -> torch.Tensor:
 
 def assert_equal_to_separate(model: nn.Module, chains: list, head_rows: int) -> None:
     torch.manual_seed(1)
+    model.set_attn_implementation(tree_attention.NAME)
     packed = chain_logps(model, TreeBatch.pack(chains), head_rows=head_rows)
     # A random weight per token: each value has its own part in the gradients.
     weights = torch.randn_like(packed)

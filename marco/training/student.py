@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from marco.errors import UserError
+from marco.training import tree_attention
 from marco.training.config import Precision, SaveDtype
 
 # What the forward in marco/logps.py was proven equal to separate forwards for.
@@ -32,7 +33,7 @@ def load_student(folder: Path, *, precision: Precision) -> tuple[Any, Any]:
             f"{', '.join(MODEL_TYPES)}"
         )
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=WEIGHT_DTYPES[precision], attn_implementation="sdpa"
+        folder, dtype=WEIGHT_DTYPES[precision], attn_implementation=tree_attention.NAME
     )
     return model.train(), AutoTokenizer.from_pretrained(folder)
 

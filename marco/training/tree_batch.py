@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from marco.errors import UserError
+from marco.training.tree_attention import Segment
 
 TokenChain = tuple[Sequence[int], Sequence[int]]
 """Token ids of a prompt and of its completion (with the end-of-sequence token)."""
@@ -60,14 +61,15 @@ class TreeBatch:
     computed as if it were alone. The last token of a chain predicts nothing and has no row. A
     target is a distinct (row, next token); M of them, sorted by row, on R distinct rows.
 
-    input_ids, position_ids: [1, N]; attention_mask: [1, 1, N, N] bool; head_rows: [R] rows of the
-    input that predict something; target_head_rows: [M] index into `head_rows`; target_ids: [M]
-    tokens; chain_targets: [C, T] index into the targets, 0 where padded; chain_mask: [C, T] bool.
+    input_ids, position_ids: [1, N]; segments: the rows of each problem, in order, N together, and
+    what they attend to; head_rows: [R] rows of the input that predict something;
+    target_head_rows: [M] index into `head_rows`; target_ids: [M] tokens; chain_targets: [C, T]
+    index into the targets, 0 where padded; chain_mask: [C, T] bool.
     """
 
     input_ids: Tensor
     position_ids: Tensor
-    attention_mask: Tensor
+    segments: tuple[Segment, ...]
     head_rows: Tensor
     target_head_rows: Tensor
     target_ids: Tensor
@@ -80,7 +82,15 @@ class TreeBatch:
         if not chains or any(not prompt or not completion for prompt, completion in chains):
             raise UserError("cannot train on a chain without prompt tokens or completion tokens")
         trie = TokenTrie()
-        paths = [trie.add([*prompt, *completion][:-1]) for prompt, completion in chains]
+        paths: list[list[int]] = [[] for _ in chains]
+        segments = []
+        for tree in _by_prompt(chains):
+            start = len(trie)
+            for i in tree:
+                prompt, completion = chains[i]
+                paths[i] = trie.add([*prompt, *completion][:-1])
+            if len(trie) > start:
+                segments.append(_segment(range(start, len(trie)), [paths[i] for i in tree]))
         labels = [
             list(zip(rows[len(prompt) - 1 :], completion, strict=True))
             for rows, (prompt, completion) in zip(paths, chains, strict=True)
@@ -98,7 +108,7 @@ class TreeBatch:
         return cls(
             input_ids=torch.tensor([trie.tokens]),
             position_ids=torch.tensor([trie.depths]),
-            attention_mask=_ancestor_mask(len(trie), paths)[None, None],
+            segments=tuple(segments),
             head_rows=head_rows,
             target_head_rows=target_head_rows,
             target_ids=torch.tensor([token for _, token in targets]),
@@ -118,17 +128,30 @@ class TreeBatch:
 
     def to(self, device: torch.device | str) -> "TreeBatch":
         """The same batch on another device."""
-        return TreeBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        tensors = {
+            f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "segments"
+        }
+        return TreeBatch(**tensors, segments=tuple(s.to(device) for s in self.segments))
 
 
-def _ancestor_mask(size: int, paths: Sequence[Sequence[int]]) -> Tensor:
-    """[size, size] bool: True where the column is an ancestor of the row, or the row itself."""
-    mask = torch.zeros(size, size, dtype=torch.bool)
+def _by_prompt(chains: Sequence[TokenChain]) -> list[list[int]]:
+    """Indices of the chains of each prompt: these are the trees of a batch."""
+    trees: dict[tuple[int, ...], list[int]] = {}
+    for i, (prompt, _) in enumerate(chains):
+        trees.setdefault(tuple(prompt), []).append(i)
+    return list(trees.values())
+
+
+def _segment(new: range, paths: Sequence[Sequence[int]]) -> Segment:
+    """The rows `new` that a tree added, where `paths` are the rows of its chains."""
+    keys = sorted({row for path in paths for row in path if row < new.start}) + list(new)
+    place = {row: i for i, row in enumerate(keys)}
+    mask = torch.zeros(len(keys), len(keys), dtype=torch.bool)
     for path in paths:
-        rows = torch.tensor(path)
+        rows = torch.tensor([place[row] for row in path])
         # Rows that an earlier path wrote get the same ancestors again.
         mask[rows[:, None], rows] = torch.ones(len(path), len(path), dtype=torch.bool).tril()
-    return mask
+    return Segment(keys=torch.tensor(keys), mask=mask[len(keys) - len(new) :])
 
 
 def micro_batches(

@@ -23,7 +23,8 @@ def test_two_chains_by_hand():
     # Rows: 7, 8, 1, 2 of the first chain, and 3 of the second; a final 9 predicts nothing.
     assert batch.input_ids.tolist() == [[7, 8, 1, 2, 3]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 3]]
-    assert batch.attention_mask[0, 0].int().tolist() == [
+    assert [segment.keys.tolist() for segment in batch.segments] == [[0, 1, 2, 3, 4]]
+    assert batch.segments[0].mask.int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [1, 1, 1, 0, 0],
@@ -37,6 +38,16 @@ def test_two_chains_by_hand():
     assert batch.chain_targets.tolist() == [[0, 1, 3], [0, 2, 4]]
 
 
+def test_a_second_tree_sees_the_start_that_it_shares_and_itself_by_hand():
+    batch = TreeBatch.pack([([7, 8], [1, 9]), ([7, 5], [2, 9]), ([7], [9])])
+    # Rows 0 to 2 (7, 8, 1) of the first tree; 3 and 4 (5, 2) of the second; the third has none.
+    assert batch.input_ids.tolist() == [[7, 8, 1, 5, 2]]
+    first, second = batch.segments
+    assert first.keys.tolist() == [0, 1, 2]
+    assert second.keys.tolist() == [0, 3, 4]
+    assert second.mask.int().tolist() == [[1, 1, 0], [1, 1, 1]]
+
+
 @given(chains=CHAINS)
 def test_chain_ids_are_the_completions(chains: list):
     batch = TreeBatch.pack(chains)
@@ -48,7 +59,7 @@ def test_chain_ids_are_the_completions(chains: list):
 @given(chains=CHAINS)
 def test_every_row_sees_its_depth_and_itself(chains: list):
     batch = TreeBatch.pack(chains)
-    seen = batch.attention_mask[0, 0].sum(-1)
+    seen = torch.cat([segment.mask.sum(-1) for segment in batch.segments])
     assert torch.equal(seen, batch.position_ids[0] + 1)
     paths = {tuple([*p, *c][:end]) for p, c in chains for end in range(1, len(p) + len(c))}
     assert batch.tokens == len(paths)
