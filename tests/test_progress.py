@@ -34,6 +34,13 @@ def test_the_time_left_follows_the_rate_so_far(capsys):
     assert re.search(r"ETA 5:0\d\n", capsys.readouterr().out)
 
 
+def test_the_time_left_follows_the_share_of_the_work_where_it_is_told(capsys):
+    progress = Progress("trees", 8, "problems", every_s=0)
+    progress.started -= 100  # half of the work in 100 s, though one item of 8 is finished
+    progress.update(1, share=0.5)
+    assert re.search(r"trees: 1/8 problems · ETA 1:4\d\n", capsys.readouterr().out)
+
+
 @pytest.mark.parametrize("done", [0, 8])
 def test_no_time_left_is_told_where_no_rate_is_known_or_nothing_is_left(capsys, done: int):
     progress = Progress("SFT", 8, "steps", every_s=0)

@@ -118,21 +118,27 @@ def _search_all(
     problems: Sequence[Problem], start: Any, engines: Mapping[str, Engine]
 ) -> list[Tree]:
     progress = Progress("trees", len(problems), "problems")
-    started, tokens, solved = time.monotonic(), 0, 0
+    started, tokens, finished_tokens = time.monotonic(), 0, 0
+    trees: dict[int, Tree] = {}
+
+    def tell() -> None:
+        # Many trees are open side by side, so the tokens tell what is done, and not the trees.
+        expected = len(problems) * finished_tokens / max(len(trees), 1)
+        progress.update(
+            len(trees),
+            share=min(tokens / expected, 1.0) if expected else 0.0,
+            solved=sum(tree.status == "solved" for tree in trees.values()),
+            tokens_per_s=round(tokens / max(time.monotonic() - started, 1e-9)),
+        )
 
     def on_response(response: Response) -> None:
         nonlocal tokens
         tokens += sum(completion.tokens for completion in response.completions)
-        progress.update(len(trees), solved=solved, tokens_per_s=_rate(tokens, started))
+        tell()
 
-    trees: dict[int, Tree] = {}
     for place, tree in run_searches(problems, start, engines, on_response=on_response):
         trees[place] = tree
-        solved += tree.status == "solved"
-        progress.update(len(trees), solved=solved, tokens_per_s=_rate(tokens, started))
+        finished_tokens += tree.usage["completion_tokens"]
+        tell()
     progress.close()
     return [trees[place] for place in sorted(trees)]
-
-
-def _rate(tokens: int, started: float) -> int:
-    return round(tokens / max(time.monotonic() - started, 1e-9))

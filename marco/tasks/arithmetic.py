@@ -114,87 +114,50 @@ def _tell(id: str, form: str, a: int, b: int, c: int, rng: random.Random) -> Pro
     return Problem(id=id, problem=story, answer=str(answer))
 
 
+def _example(
+    form: str,
+    story: int,
+    name: str,
+    things: str,
+    box: tuple[str, str],
+    numbers: tuple[int, int, int],
+    *,
+    slip: int = 0,
+) -> Example:
+    """A worked example; with a slip it first gets the product wrong by that, and mends it."""
+    (one, boxes), (a, b, c) = box, numbers
+    problem = FORMS[form][story].format(
+        name=name, things=things, box=one, boxes=boxes, a=a, b=b, c=c
+    )
+    more = form == "a*b+c"
+    rest = f"With {c} more" if more else f"Without {c}"
+
+    def step(product: int) -> str:
+        total = f"{product} + {c} = {product + c}" if more else f"{product} - {c} = {product - c}"
+        return f"The {boxes} hold {a} * {b} = {product} {things}. {rest}, {total} {things}."
+
+    end = f"all the {things}" if more else f"the {things} that are left"
+    also = f"and {c} more {things}" if more else f"without {c} {things}"
+    return Example(
+        problem=problem,
+        sub_task=f"First the {things} in the {boxes}, then {end}.",
+        hypothesis=f"The {boxes} hold {a} * {b} {things}.",
+        mistaken=(step(a * b - slip),) if slip else (),
+        reflection=f"{a} * {b} = {a * b}, not {a * b - slip}." if slip else "",
+        reclarify=f"There are {a} {boxes} with {b} {things} each, {also}." if slip else "",
+        steps=(step(a * b),),
+        double_check=f"{a} * {b} = {a * b}. It is right.",
+        answer=str(a * b + c if more else a * b - c),
+    )
+
+
+# Their names and things are those of no problem.
 EXAMPLES: dict[str, tuple[Example, ...]] = {
-    "a*b+c": (
-        Example(
-            problem="Nora has 8 bags with 7 pears in each bag and 13 more pears. "
-            "How many pears does Nora have in total?",
-            sub_task="First the pears in the bags, then all the pears.",
-            hypothesis="The bags hold 8 * 7 pears.",
-            mistaken=("The bags hold 8 * 7 = 54 pears. With 13 more, 54 + 13 = 67 pears.",),
-            reflection="8 * 7 = 56, not 54.",
-            reclarify="There are 8 bags with 7 pears each, and 13 more pears.",
-            steps=("The bags hold 8 * 7 = 56 pears. With 13 more, 56 + 13 = 69 pears.",),
-            double_check="8 * 7 = 56. It is right.",
-            answer="69",
-        ),
-        Example(
-            problem="Paul buys 3 jars with 6 beads in each jar and finds 8 more beads. "
-            "How many beads does Paul have in total?",
-            sub_task="First the beads in the jars, then all the beads.",
-            hypothesis="The jars hold 3 * 6 beads.",
-            steps=("The jars hold 3 * 6 = 18 beads. With 8 more, 18 + 8 = 26 beads.",),
-            double_check="3 * 6 = 18. It is right.",
-            answer="26",
-        ),
-        Example(
-            problem="Kim has 4 boxes with 9 pencils in each box and 5 more pencils. "
-            "How many pencils does Kim have in total?",
-            sub_task="First the pencils in the boxes, then all the pencils.",
-            hypothesis="The boxes hold 4 * 9 pencils.",
-            steps=("The boxes hold 4 * 9 = 36 pencils. With 5 more, 36 + 5 = 41 pencils.",),
-            double_check="4 * 9 = 36. It is right.",
-            answer="41",
-        ),
-        Example(
-            problem="Lia buys 6 bags with 5 cakes in each bag and finds 12 more cakes. "
-            "How many cakes does Lia have in total?",
-            sub_task="First the cakes in the bags, then all the cakes.",
-            hypothesis="The bags hold 6 * 5 cakes.",
-            steps=("The bags hold 6 * 5 = 30 cakes. With 12 more, 30 + 12 = 42 cakes.",),
-            double_check="6 * 5 = 30. It is right.",
-            answer="42",
-        ),
-    ),
-    "a*b-c": (
-        Example(
-            problem="Nora has 8 bags with 7 pears in each bag and gives away 13 pears. "
-            "How many pears does Nora have left?",
-            sub_task="First the pears in the bags, then the pears that are left.",
-            hypothesis="The bags hold 8 * 7 pears.",
-            mistaken=("The bags hold 8 * 7 = 54 pears. Without 13, 54 - 13 = 41 pears.",),
-            reflection="8 * 7 = 56, not 54.",
-            reclarify="There are 8 bags with 7 pears each, without 13 pears.",
-            steps=("The bags hold 8 * 7 = 56 pears. Without 13, 56 - 13 = 43 pears.",),
-            double_check="8 * 7 = 56. It is right.",
-            answer="43",
-        ),
-        Example(
-            problem="Paul buys 3 jars with 6 beads in each jar and loses 4 beads. "
-            "How many beads does Paul have left?",
-            sub_task="First the beads in the jars, then the beads that are left.",
-            hypothesis="The jars hold 3 * 6 beads.",
-            steps=("The jars hold 3 * 6 = 18 beads. Without 4, 18 - 4 = 14 beads.",),
-            double_check="3 * 6 = 18. It is right.",
-            answer="14",
-        ),
-        Example(
-            problem="Kim has 4 boxes with 9 pencils in each box and gives away 5 pencils. "
-            "How many pencils does Kim have left?",
-            sub_task="First the pencils in the boxes, then the pencils that are left.",
-            hypothesis="The boxes hold 4 * 9 pencils.",
-            steps=("The boxes hold 4 * 9 = 36 pencils. Without 5, 36 - 5 = 31 pencils.",),
-            double_check="4 * 9 = 36. It is right.",
-            answer="31",
-        ),
-        Example(
-            problem="Lia buys 6 bags with 5 cakes in each bag and loses 12 cakes. "
-            "How many cakes does Lia have left?",
-            sub_task="First the cakes in the bags, then the cakes that are left.",
-            hypothesis="The bags hold 6 * 5 cakes.",
-            steps=("The bags hold 6 * 5 = 30 cakes. Without 12, 30 - 12 = 18 cakes.",),
-            double_check="6 * 5 = 30. It is right.",
-            answer="18",
-        ),
-    ),
+    form: (
+        _example(form, 0, "Nora", "pears", BOXES[1], (8, 7, 13), slip=2),
+        _example(form, 1, "Paul", "beads", BOXES[2], (3, 6, 8 if form == "a*b+c" else 4)),
+        _example(form, 0, "Kim", "pencils", BOXES[0], (4, 9, 5)),
+        _example(form, 1, "Lia", "cakes", BOXES[1], (6, 5, 12)),
+    )
+    for form in FORMS
 }

@@ -5,31 +5,21 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from marco.errors import UserError
+from marco.progress import Progress
 from marco.training.config import Accelerator, LossConfig, Precision, TrainerConfig
 from marco.training.data_module import ChainDataModule
 from marco.training.examples import ExampleSet, read_examples
 from marco.training.module import ChainModule, PreferenceModule, SFTModule
 from marco.training.reference import Reference, reference_logps
 from marco.training.student import load_student, save_student
-
-
-class ProgressBar(Protocol):
-    """What `marco.progress.Progress` is."""
-
-    def update(self, done: int, **figures: object) -> None: ...
-    def close(self) -> None: ...
-
-
-ProgressMaker = Callable[[str, int, str], ProgressBar]
-"""(label, total, unit) -> progress, e.g. the class `marco.progress.Progress`."""
 
 
 def train_student(
@@ -42,7 +32,7 @@ def train_student(
     trainer: TrainerConfig,
     seed: int,
     lineage: Mapping[str, str],
-    progress: ProgressMaker | None = None,
+    progress: type[Progress] | None = None,
     loggers: Sequence[Any] = (),
 ) -> dict[str, float]:
     """Train the model in `start` on `dataset` and save it, with its log, in `out`.
@@ -91,7 +81,7 @@ def write_reference(
     max_tokens: int,
     threads: int | None,
     accelerator: Accelerator,
-    progress: ProgressMaker | None = None,
+    progress: type[Progress] | None = None,
 ) -> dict[str, float]:
     """Save in `out` the per-token log-probabilities of `dataset` under the model in `start`.
 
@@ -125,7 +115,7 @@ def write_reference(
 
 
 class _StepProgress(pl.Callback):
-    def __init__(self, bar: ProgressBar) -> None:
+    def __init__(self, bar: Progress) -> None:
         self.bar = bar
 
     def on_train_batch_end(
@@ -143,7 +133,7 @@ def _run(
     module: ChainModule,
     steps: ChainDataModule,
     settings: TrainerConfig,
-    bar: ProgressBar | None,
+    bar: Progress | None,
     loggers: Sequence[Any],
 ) -> None:
     lightning_log = logging.getLogger("pytorch_lightning")
