@@ -1,4 +1,4 @@
-"""python -m marco.work FOLDER: what a stage does, in a process of its own.
+"""What a stage does, in a process of its own.
 
 The folder holds `config.yaml` (kind, config, inputs, labels), written by `marco.stages`; the stage
 puts its files beside it.
@@ -8,8 +8,10 @@ import json
 import os
 import random
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +149,7 @@ def _start(
     )
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Libraries' progress bars and advice would drown the lines that say what runs."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -160,11 +162,17 @@ def _quiet() -> None:
     logging.disable_progress_bar()
 
 
-def main(folder: Path) -> int:
+def run(folder: Path) -> None:
+    """Do the work of the stage in `folder`, and end this process: 0, or 2 with one clear line."""
+    sys.exit(_run(folder))
+
+
+def _run(folder: Path) -> int:
+    end_with_script()
     order = json.loads((folder / "config.yaml").read_text(encoding="utf-8"))
     inputs = {name: Path(path) for name, path in order["inputs"].items()}
     try:
-        _quiet()
+        quiet()
         WORK[order["kind"]](order["config"], inputs, order["labels"], folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -173,8 +181,19 @@ def main(folder: Path) -> int:
         place = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror or error}{place}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+def end_with_script() -> None:
+    """A stage whose script was killed must not write on beside the one that takes its place."""
+    script = parent_process()
+    if script is None:
+        return
+
+    def watch() -> None:
+        script.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
+import time
 
 import pytest
 from filelock import FileLock
@@ -12,31 +14,22 @@ from marco import stages
 from marco.errors import UserError
 from marco.stages import Stage, StageFailed, materialise, read_manifest
 
-WRITER = """
-import json, sys, os, signal
-from pathlib import Path
-folder = Path(sys.argv[1])
-order = json.loads((folder / "config.yaml").read_text())
-(folder / "out.txt").write_text(json.dumps(order["inputs"]))
-with open(order["config"]["count"], "a") as file:
-    file.write("x")
-if order["config"].get("die"):
-    os.kill(os.getpid(), signal.SIGKILL)
-sys.exit(order["config"].get("code", 0))
-"""
+
+def cheap_work(folder):
+    """A stage's work without models: writes its inputs, counts its runs, fails as it is told."""
+    order = json.loads((folder / "config.yaml").read_text())
+    (folder / "out.txt").write_text(json.dumps(order["inputs"]))
+    with open(order["config"]["count"], "a") as file:
+        file.write("x")
+    if order["config"].get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit(order["config"].get("code", 0))
 
 
 @pytest.fixture(autouse=True)
-def cheap_work(tmp_path, monkeypatch):
-    """Stages run a script of three lines in place of `marco.work`."""
-    script = tmp_path / "work.py"
-    script.write_text(WRITER)
-    real = stages.subprocess.Popen
-
-    def start(command, **options):
-        return real([command[0], str(script), command[-1]], **options)
-
-    monkeypatch.setattr(stages.subprocess, "Popen", start)
+def _cheap_work(monkeypatch):
+    monkeypatch.setattr(stages.work, "run", cheap_work)
+    monkeypatch.setattr(stages, "PRELOAD", [])
 
 
 def make(tmp_path, name="a", inputs=None, **config):
@@ -104,6 +97,38 @@ def test_a_stage_that_is_killed_names_the_signal_and_leaves_its_inputs_intact(tm
     with pytest.raises(StageFailed, match="SIGKILL"):
         materialise(make(tmp_path, "b", {"trees": inner}, die=True), tmp_path)
     assert read_manifest(inner.folder(tmp_path))["status"] == "finished"
+
+
+def _sleeper(folder):
+    stages.work.end_with_script()
+    (folder.parent / "child").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def _materialise_a_sleeper(tmp_path):
+    stages.work.run, stages.PRELOAD = _sleeper, []
+    materialise(make(tmp_path), tmp_path)
+
+
+def test_a_script_that_is_killed_takes_its_stage_with_it_and_holds_nothing(tmp_path):
+    script = multiprocessing.get_context("spawn").Process(
+        target=_materialise_a_sleeper, args=(tmp_path,)
+    )
+    script.start()
+    child = tmp_path / "trees" / "child"
+    _wait_until(lambda: child.exists() and child.read_text())
+    os.kill(script.pid, signal.SIGKILL)
+    script.join()
+    pid = int(child.read_text())
+    _wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert read_manifest(materialise(make(tmp_path), tmp_path))["status"] == "finished"
+
+
+def _wait_until(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_what_a_killed_run_left_behind_is_cleared(tmp_path):
