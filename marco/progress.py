@@ -32,6 +32,10 @@ class Progress:
             self.printed = now
             self._print(now)
 
+    def rate(self, amount: float) -> int:
+        """`amount` per second since the start."""
+        return round(amount / max(time.monotonic() - self.started, 1e-9))
+
     def close(self) -> None:
         self._print(time.monotonic())
 

@@ -85,13 +85,12 @@ def sample(
         )
     progress = Progress(f"evaluate {task.name}", len(problems), "problems")
     done: dict[str, Completion] = {}
-    started, tokens = time.monotonic(), 0
+    tokens = 0
     while len(done) < len(problems):
         for response in engine.poll():
             done[response.key] = response.completions[0]
             tokens += response.completions[0].tokens
-        rate = round(tokens / max(time.monotonic() - started, 1e-9))
-        progress.update(len(done), tokens_per_s=rate)
+        progress.update(len(done), tokens_per_s=progress.rate(tokens))
     progress.close()
     return [_row(task, problem, done[f"{task.name}/{problem.id}"]) for problem in problems]
 

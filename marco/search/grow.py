@@ -1,7 +1,6 @@
 """Grows the trees of a task's problems with real engines, and writes them down."""
 
 import random
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache as remember
@@ -118,7 +117,7 @@ def _search_all(
     problems: Sequence[Problem], start: Any, engines: Mapping[str, Engine]
 ) -> list[Tree]:
     progress = Progress("trees", len(problems), "problems")
-    started, tokens, finished_tokens = time.monotonic(), 0, 0
+    tokens = finished_tokens = 0
     trees: dict[int, Tree] = {}
 
     def tell() -> None:
@@ -128,7 +127,7 @@ def _search_all(
             len(trees),
             share=min(tokens / expected, 1.0) if expected else 0.0,
             solved=sum(tree.status == "solved" for tree in trees.values()),
-            tokens_per_s=round(tokens / max(time.monotonic() - started, 1e-9)),
+            tokens_per_s=progress.rate(tokens),
         )
 
     def on_response(response: Response) -> None:

@@ -95,12 +95,17 @@ def write_reference(
     model.eval().to(device)
     data = read_examples(dataset, tokenizer, max_tokens=max_tokens)
     bar = progress("reference", len(data.examples), "rows") if progress is not None else None
+
+    def tell(done: int, tokens: int) -> None:
+        if bar is not None:
+            bar.update(done, tokens_per_s=bar.rate(tokens))
+
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
         reference = reference_logps(
             model,
             data,
             micro_batch_tokens=micro_batch_tokens,
-            on_examples_done=bar.update if bar is not None else None,
+            on_group_done=tell,
         )
     if bar is not None:
         bar.close()
@@ -125,7 +130,7 @@ class _StepProgress(pl.Callback):
         self.bar.update(
             len(pl_module.history),
             loss=f"{last['loss']:.4f}",
-            tokens_per_second=round(last["tokens_per_second"]),
+            tokens_per_s=round(last["tokens_per_second"]),
         )
 
 

@@ -65,15 +65,18 @@ def reference_logps(
     data: ExampleSet,
     *,
     micro_batch_tokens: int,
-    on_examples_done: Callable[[int], None] | None = None,
+    on_group_done: Callable[[int, int], None] | None = None,
 ) -> Reference:
-    """Run `model` over every chain of `data`, packed `micro_batch_tokens` tokens at a time."""
+    """Run `model` over every chain of `data`, packed `micro_batch_tokens` tokens at a time.
+
+    `on_group_done` is told how many examples and how many packed tokens are done.
+    """
     examples = [example for group in by_prompt(data.examples) for example in group]
     groups = micro_batches([example.chains for example in examples], max_tokens=micro_batch_tokens)
     device = next(model.parameters()).device
     parts: list[Tensor] = []
     spans: dict[tuple[int, int], tuple[int, int]] = {}
-    end = done = 0
+    end = done = tokens = 0
     for group in groups:
         keys = [(examples[i].row, side) for i in group for side in range(len(examples[i].chains))]
         chains = [chain for i in group for chain in examples[i].chains]
@@ -84,6 +87,7 @@ def reference_logps(
             spans[key] = (end, end + len(completion))
             end += len(completion)
         done += len(group)
-        if on_examples_done is not None:
-            on_examples_done(done)
+        tokens += batch.tokens
+        if on_group_done is not None:
+            on_group_done(done, tokens)
     return Reference(values=torch.cat(parts), spans=spans, fingerprint=data.fingerprint)
