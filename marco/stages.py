@@ -42,6 +42,7 @@ VOLATILE = {
 PRELOAD = ["__main__", "marco.preload"]
 CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
     # Blocks are kept for the next training step, where glibc gives them back to the system and each
     # comes again page by page: a tenth of the time on a CPU. In bytes; other libraries ignore it.
     "MALLOC_MMAP_THRESHOLD_": "4294967295",

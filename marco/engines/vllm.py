@@ -1,5 +1,6 @@
 """vLLM in this process, on CPU or GPU."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,6 +92,7 @@ def import_vllm() -> Any:
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    logging.getLogger("vllm").setLevel(logging.ERROR)  # while it is imported, and not set up yet
     try:
         from vllm import LLM
     except ImportError as error:
@@ -112,6 +114,7 @@ def _start(model: Path | str, config: VLLMConfig) -> Any:
         "tensor_parallel_size": config.tensor_parallel,
         "enforce_eager": config.enforce_eager,
         "enable_prefix_caching": True,
+        "use_tqdm_on_load": False,
     }
     if config.block_size is not None:
         options["block_size"] = config.block_size
