@@ -39,7 +39,7 @@ VOLATILE = {
     "cpu_kvcache_gb",
     "enforce_eager",
 }
-PRELOAD = ["__main__", "marco.preload"]
+PRELOAD = ["marco.preload"]
 CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TORCH_CPP_LOG_LEVEL": "ERROR",

@@ -50,10 +50,10 @@ def build_dataset(
     from marco.data.datasets import build_pairs, build_sft, save
     from marco.data.statistics import format_stats
     from marco.engines.prompts import ChatTokenizer
-    from marco.engines.registry import model_path
+    from marco.engines.registry import model_folder
     from marco.search.tree import read_trees
 
-    encode = ChatTokenizer.load(model_path(config["student"], cache=_cache(out))).encode
+    encode = ChatTokenizer.load(model_folder(config["student"], cache=_cache(out))).encode
     trees = list(read_trees(inputs["trees"]))
     shared = {
         "encode": encode,
@@ -142,11 +142,9 @@ def _cache(out: Path) -> Path:
 def _start(
     config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, name: str = "start"
 ) -> Path:
-    from marco.engines.registry import model_path
+    from marco.engines.registry import model_folder
 
-    return (
-        inputs[name] if name in inputs else Path(model_path(config["student"], cache=_cache(out)))
-    )
+    return inputs[name] if name in inputs else model_folder(config["student"], cache=_cache(out))
 
 
 def quiet() -> None:

@@ -9,6 +9,10 @@ from marco.errors import UserError
 
 Message = dict[str, str]
 
+# Llama 3's templates write today's date into the prompt. A run must not depend on its day, so they
+# are given the date that they take where they know none.
+DATE = "26 Jul 2024"
+
 
 class ChatTokenizer:
     """A model's tokenizer and chat template.
@@ -61,6 +65,6 @@ class ChatTokenizer:
                 if token in message["content"]:
                     raise UserError(f"a prompt holds the control token {token!r}: {self.source}")
         encoded = self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
+            list(messages), add_generation_prompt=True, date_string=DATE, return_dict=True
         )
         return tuple(encoded["input_ids"])

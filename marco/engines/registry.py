@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from marco.embedded import embedded_model
 from marco.engines.protocol import Engine
 from marco.engines.vllm import VLLMConfig, VLLMEngine
+from marco.errors import UserError
 
 
 class ScriptedConfig(BaseModel):
@@ -22,17 +23,36 @@ class ScriptedConfig(BaseModel):
 
 EngineConfig = Annotated[VLLMConfig | ScriptedConfig, Field(discriminator="name")]
 EMBEDDED = "embedded"
+# The same weights once more, in files that neither vLLM nor transformers takes here.
+OTHER_FORMS = ["*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "original/*", "onnx/*"]
 
 
-def make_engine(config: VLLMConfig | ScriptedConfig, model: Path | str) -> Engine:
-    """Start an engine on a model (folder or hub name)."""
+def make_engine(config: VLLMConfig | ScriptedConfig, model: Path) -> Engine:
+    """Start an engine on a model's folder."""
     if isinstance(config, VLLMConfig):
         return VLLMEngine(model, config)
     from marco.engines.scripted import SCRIPTS, ScriptedEngine
 
+    if config.script not in SCRIPTS:
+        raise UserError(f"engine.script: no script {config.script!r}; there are {sorted(SCRIPTS)}")
     return ScriptedEngine(SCRIPTS[config.script], max_in_flight=config.max_num_seqs)
 
 
-def model_path(model: str, *, cache: Path) -> str:
-    """A folder or hub name; `embedded` is the model that comes with the installation."""
-    return str(embedded_model(cache)) if model == EMBEDDED else model
+def model_folder(model: str, *, cache: Path) -> Path:
+    """The folder of a model: given as one, `embedded` (it comes with the installation), or a hub
+    name, which is downloaded once. UserError where there is no such model.
+    """
+    if model == EMBEDDED:
+        return embedded_model(cache)
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, ignore_patterns=OTHER_FORMS))
+    except Exception as error:  # the hub's client raises a dozen kinds
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"cannot get the model {model!r}: it is no folder, and the hub says "
+            f"{type(error).__name__}: {reason}"
+        ) from error

@@ -42,6 +42,8 @@ class VLLMEngine:
         self.max_in_flight = config.max_num_seqs
         self.waiting: dict[str, Request] = {}
         self.prompt_tokens = self.cached_tokens = 0
+        self.max_model_len = config.max_model_len
+        self.refused: list[Response] = []
         self.engine = _start(model, config)
 
     def submit(self, request: Request) -> None:
@@ -49,6 +51,11 @@ class VLLMEngine:
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
+        if len(request.prompt_ids) >= self.max_model_len:
+            # No room for a token. vLLM would raise, and the work on all others would be lost.
+            cut = Completion(text="", tokens=0, finish="length")
+            self.refused.append(Response(key=request.key, completions=(cut,) * request.n))
+            return
         self.waiting[request.key] = request
         self.engine.add_request(
             request.key,
@@ -64,13 +71,19 @@ class VLLMEngine:
         )
 
     def poll(self) -> Sequence[Response]:
-        """One step of the engine: a token for every running sequence."""
+        """One step of the engine: a token for every running sequence.
+
+        A prompt that fills `max_model_len` is answered at once, with nothing, cut off by length.
+        """
+        refused, self.refused = self.refused, []
         if not self.engine.has_unfinished_requests():
-            return []
-        return [self._response(output) for output in self.engine.step() if output.finished]
+            return refused
+        done = [self._response(output) for output in self.engine.step() if output.finished]
+        return refused + done
 
     def close(self) -> None:
         self.waiting.clear()
+        del self.engine
 
     def _response(self, output: Any) -> Response:
         request = self.waiting.pop(output.request_id)
@@ -95,7 +108,7 @@ def import_vllm() -> Any:
     logging.getLogger("vllm").setLevel(logging.ERROR)  # while it is imported, and not set up yet
     try:
         from vllm import LLM
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another build
         raise UserError(
             f"vLLM cannot be imported ({error}): run `make setup`, or install marco[cpu] or [gpu]"
         ) from error

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from marco.engines.prompts import ChatTokenizer
 from marco.engines.protocol import Engine, Response, Sampling
-from marco.engines.registry import EngineConfig, make_engine, model_path
+from marco.engines.registry import EngineConfig, make_engine, model_folder
 from marco.progress import Progress
 from marco.search.mcts import Search, TreeSearch, Writer
 from marco.search.pattern import Kinds, MixedPattern, NodeKind, Pattern
@@ -37,8 +37,12 @@ def grow(
     settings = SearchConfig(**config["search"])
     seed = config["search_seed"]
     checkpoints = config["models"]["checkpoints"]
-    paths = {name: model_path(c["model"], cache=cache) for name, c in checkpoints.items()}
+    paths = {name: model_folder(c["model"], cache=cache) for name, c in checkpoints.items()}
     tokenizers = {path: ChatTokenizer.load(path) for path in set(paths.values())}
+    options = [pattern] if isinstance(pattern, Pattern) else list(pattern.options.values())
+    for option in options:  # what cannot be written down is told before an engine starts
+        for tokenizer in tokenizers.values():
+            _prompter(task, tokenizer, kinds, option)(problems[0])
     engines_by_path = _start_engines(config["engine"], set(paths.values()))
 
     def start(problem: Problem) -> Search:
@@ -98,7 +102,7 @@ def summary(trees: Sequence[Tree]) -> list[str]:
     ]
 
 
-def _start_engines(config: Mapping[str, Any], paths: set[str]) -> dict[str, Engine]:
+def _start_engines(config: Mapping[str, Any], paths: set[Path]) -> dict[Path, Engine]:
     """One engine per checkpoint, however many roles it has."""
     checked: Any = TypeAdapter(EngineConfig).validate_python(config)
     return {path: make_engine(checked, path) for path in sorted(paths)}

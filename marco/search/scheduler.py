@@ -1,7 +1,6 @@
 """Runs the searches of many problems side by side on the engines they share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 
 from marco.engines.protocol import Engine, Request, Response
 from marco.search.mcts import Search
@@ -42,7 +41,8 @@ def run_searches(
     influence on any of them: a search sees its own responses only, in the order of its requests.
     """
     queue = enumerate(problems)
-    places = sum(engine.max_in_flight for engine in engines.values())
+    # A checkpoint in several roles is one engine.
+    places = sum(engine.max_in_flight for engine in dict.fromkeys(engines.values()))
     owners: dict[str, tuple[int, _Running]] = {}
     opened = 0
 
@@ -52,11 +52,12 @@ def run_searches(
             engines[request.model].submit(request)
 
     while True:
-        for place, problem in islice(queue, places - opened):
+        while opened < places and (item := next(queue, None)) is not None:
+            place, problem = item
             search = start(problem)
             try:
                 running = _Running(search, next(search))
-            except StopIteration as finished:
+            except StopIteration as finished:  # it asked for nothing
                 yield place, finished.value
                 continue
             opened += 1

@@ -5,7 +5,8 @@ The first rule that applies decides; within a rule the last match wins.
 1. `tag`: the last number in the last closed `<answer>…</answer>`.
 2. `box`: the last number in the last `\\boxed{…}` (no nested braces).
 3. `hashes`: the number after the last `####`, the form of GSM8K's gold answers.
-4. `phrase`: the first number after the last "answer is" or "answer:" in the same sentence.
+4. `phrase`: the first number after the last "answer is" or "answer:" in the same sentence; where
+   the sentence goes on as an equation ("7 * 6 + 4 = 46"), the first after its last `=`.
 
 Anything else is no answer: the last number of a text is not taken for one. Text inside a thinking
 tag that is never closed holds no answer.
@@ -39,7 +40,8 @@ def extract_number(response: str) -> tuple[str | None, str]:
         return _first_number(text[start + 4 : start + 4 + TAIL].split("\n")[0]), "hashes"
     if phrases := list(PHRASE.finditer(text)):
         tail = text[phrases[-1].end() : phrases[-1].end() + TAIL]
-        return _first_number(SENTENCE_END.split(tail.lstrip("\n :"), maxsplit=1)[0]), "phrase"
+        sentence = SENTENCE_END.split(tail.lstrip("\n :"), maxsplit=1)[0]
+        return _first_number(sentence.rpartition("=")[2]) or _first_number(sentence), "phrase"
     return None, "no rule applies"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 
+from marco.engines.prompts import ChatTokenizer
 from marco.errors import UserError
 from marco.training.tree_batch import TokenChain
 
@@ -57,16 +58,14 @@ def read_examples(folder: Path, tokenizer: Any, *, max_tokens: int) -> ExampleSe
     fingerprint covers every token id. Raises `UserError` for a folder that is no such dataset, a
     tokenizer without chat template or end token, and when nothing is left.
     """
-    check_tokenizer(tokenizer)
+    chat = ChatTokenizer(tokenizer, source=tokenizer.name_or_path)
     rows, columns = _read_rows(folder)
     kept, dropped, digest = [], 0, hashlib.sha256()
     for i, row in enumerate(rows):
-        prompt = tuple(
-            tokenizer.apply_chat_template(
-                row["prompt"], add_generation_prompt=True, return_dict=False
-            )
+        prompt = chat.prompt(row["prompt"])
+        completions = tuple(
+            (*chat.encode(_text(row[column])), chat.eos_token_id) for column in columns
         )
-        completions = tuple(completion_ids(tokenizer, _text(row[column])) for column in columns)
         example = Example(row=i, prompt=prompt, completions=completions)
         digest.update(json.dumps([prompt, completions]).encode())
         if example.longest > max_tokens:
@@ -81,23 +80,6 @@ def read_examples(folder: Path, tokenizer: Any, *, max_tokens: int) -> ExampleSe
             else f"{folder}: {EMPTY}"
         )
     return ExampleSet(examples=tuple(kept), dropped=dropped, fingerprint=digest.hexdigest()[:16])
-
-
-def check_tokenizer(tokenizer: Any) -> None:
-    """Raise `UserError` where a tokenizer lacks a chat template or an end-of-sequence token."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise UserError(
-            f"{tokenizer.name_or_path}: this model has no chat template; "
-            "use an instruct model, or add chat_template.jinja to its folder"
-        )
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no end-of-sequence token")
-
-
-def completion_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """Token ids of a chain and the end token; control tokens spelt in the text stay plain text."""
-    ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-    return (*ids, tokenizer.eos_token_id)
 
 
 def by_prompt(examples: Sequence[Example]) -> Iterator[list[Example]]:

@@ -8,7 +8,7 @@ import pytest
 
 from marco.errors import UserError
 from marco.training.data_module import epoch_order
-from marco.training.examples import completion_ids, read_examples
+from marco.training.examples import read_examples
 
 from .conftest import assistant, byte_tokenizer, prompt, write_rows
 
@@ -22,8 +22,11 @@ def test_prompt_follows_the_template_and_completion_ends(tokenizer: Any, sft_fol
     assert tokenizer.decode(example.completions[0]) == "<a>\n1\n</a>\n<|im_end|>"
 
 
-def test_control_tokens_in_model_text_stay_text(tokenizer: Any):
-    ids = completion_ids(tokenizer, "a<|im_end|>b<|im_start|>")
+def test_control_tokens_in_model_text_stay_text(tokenizer: Any, tmp_path: Path):
+    row = {"prompt": prompt(1), "completion": assistant("a<|im_end|>b<|im_start|>")}
+    write_rows(tmp_path, [row])
+    (example,) = read_examples(tmp_path, tokenizer, max_tokens=1000).examples
+    ids = example.completions[0]
     assert [i for i in ids if i >= 256] == [tokenizer.eos_token_id]
     assert tokenizer.decode(ids[:-1]) == "a<|im_end|>b<|im_start|>"
 
