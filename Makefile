@@ -31,11 +31,11 @@ $(STAMP): $(VENV)/bin/uv $(LOCK)
 	$(PYTHON) -c "import torch, sys; sys.exit(torch.version.cuda and 'this torch is a CUDA build: see TORCH in the README')"
 	$(UV) pip install --python $(PYTHON) --no-deps --require-hashes -r $(LOCK)
 	$(UV) pip install --quiet --python $(PYTHON) --no-deps -e .
-	touch $@
+	rm -f $(VENV)/.set-up-* && touch $@
 else ifeq ($(TORCH),cuda)
 $(STAMP): $(VENV)/bin/uv pyproject.toml
 	$(UV) pip install --python $(PYTHON) --no-config --torch-backend=auto -e '.[gpu,dev]'
-	touch $@
+	rm -f $(VENV)/.set-up-* && touch $@
 else
 $(error TORCH is cpu or cuda, not $(TORCH))
 endif

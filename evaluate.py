@@ -3,15 +3,18 @@
 python evaluate.py student=<folder or name> tasks=[arithmetic]
 """
 
+from pathlib import Path
+
 from marco import cli, pipeline
 from marco.config import Config
-from marco.stages import materialise
+from marco.experiment import score
 
 
 def evaluate(config: Config, overrides: list[str]) -> None:
+    model = Path(config.student.model)
     student = pipeline.student(config)
-    scores = materialise(pipeline.scores(config, student, experiment="evaluate"), config.outputs)
-    print(f"scores: {scores}")
+    stage = pipeline.scores(config, student, row=model.name if model.is_dir() else None)
+    print(f"scores: {score(config, stage, trained=student)}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from marco.stages import Stage, materialise
 
 
 def generate(config: Config, overrides: list[str]) -> None:
+    pipeline.check_contamination(config)
     trees = pipeline.trees(config)
     print(f"trees: {materialise(trees, config.outputs) if isinstance(trees, Stage) else trees}")
     print(f"SFT chains: {materialise(pipeline.sft_data(config), config.outputs)}")

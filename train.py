@@ -10,8 +10,7 @@ from marco.experiment import run_row
 
 
 def train(config: Config, overrides: list[str]) -> None:
-    experiment = config.table.name if config.table else "rows"
-    scores = run_row(config, overrides=overrides, experiment=experiment)
+    scores = run_row(config, overrides=overrides)
     print(f"scores of {config.recipe.title!r}: {scores}")
 
 

@@ -30,7 +30,12 @@ def run(script: Callable[[Config, list[str]], None], *, config_name: str) -> Non
             failed.append(str(error))
             print(f"error: {error}", file=sys.stderr, flush=True)
 
-    job()
+    try:
+        job()
+    except OSError as error:  # Hydra makes its own folders before it calls anything of ours
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr, flush=True)
+        sys.exit(2)
     if failed:
         sys.exit(2)
 

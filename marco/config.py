@@ -22,7 +22,8 @@ from marco.data.config import DataConfig, LengthConfig, PairsConfig
 from marco.engines.registry import EngineConfig
 from marco.errors import UserError
 from marco.reporting.config import LoggerConfig
-from marco.search.pattern import Kinds, MixedPattern, Pattern
+from marco.reporting.paper import load_paper
+from marco.search.pattern import AnyPattern, Kinds, MixedPattern, Pattern
 from marco.search.settings import SearchConfig
 from marco.tasks.problem import Split
 from marco.tasks.registry import TaskConfig
@@ -67,6 +68,7 @@ class DecodingConfig(Section):
     """How a student is sampled in evaluation; temperature 0 is greedy."""
 
     name: str
+    tensor_parallel: PositiveInt
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
     max_tokens: PositiveInt
@@ -133,7 +135,7 @@ class Config(Section):
     models: ModelsConfig
     engine: EngineConfig
     kinds: Kinds
-    pattern: Pattern | MixedPattern
+    pattern: AnyPattern
     search: SearchConfig
     data: DataConfig
     length: LengthsConfig
@@ -173,9 +175,26 @@ class Config(Section):
         ]
         if "preference" in self.recipe.trains and self.loss.preference is None:
             problems.append(f"recipe {self.recipe.name} needs pairs, but loss.preference is null")
+        if self.table is not None:
+            problems += _table_problems(self.table)
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+
+def _table_problems(table: TableConfig) -> list[str]:
+    recipes = sorted(path.stem for path in (ROOT / "conf" / "recipe").glob("*.yaml"))
+    problems = [
+        f"table.rows: there is no conf/recipe/{row}.yaml{near(row, recipes)}"
+        for row in table.rows
+        if row not in recipes
+    ]
+    if table.paper is not None:
+        try:
+            load_paper(table.paper, column=table.paper_column)
+        except UserError as error:
+            problems.append(f"table: {error}")
+    return problems
 
 
 def check(cfg: DictConfig, choices: Mapping[str, Any]) -> Config:

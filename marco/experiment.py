@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 from marco import pipeline
 from marco.config import ROOT, Config
 from marco.errors import UserError
-from marco.stages import materialise
+from marco.stages import Stage, materialise
 
 SWEPT = ("recipe=", "seed=", "experiments=")
 
 
-def run_row(config: Config, *, overrides: Sequence[str], experiment: str) -> Path:
-    """Train and evaluate a recipe's student, and write the experiment's table anew if it has one.
+def run_row(config: Config, *, overrides: Sequence[str]) -> Path:
+    """Train and evaluate a recipe's student, log the row, and write the table it belongs to anew.
 
     A row that fails is told in the table, and raises UserError after the table is written.
     """
@@ -26,45 +26,86 @@ def run_row(config: Config, *, overrides: Sequence[str], experiment: str) -> Pat
         place = config.table.rows.index(config.recipe.name) + 1
         row = f"{config.recipe.title} (seed {config.seed})"
         print(f"row {place}/{len(config.table.rows)}: {row}", flush=True)
-    record: dict[str, Any] = {"recipe": config.recipe.name, "seed": config.seed}
     try:
-        scores = materialise(
-            pipeline.scores(config, pipeline.student(config), experiment=experiment), config.outputs
-        )
+        if config.recipe.trains:
+            pipeline.check_contamination(config)
+        trained = pipeline.student(config)
+        scores = score(config, pipeline.scores(config, trained), trained=trained)
     except UserError as error:
-        _tabulate(config, record | {"failed": str(error)}, overrides)
+        _tabulate(config, {"failed": str(error)}, overrides)
         raise
-    _tabulate(config, record | {"scores": str(scores)}, overrides)
+    _tabulate(config, {"scores": str(scores)}, overrides)
     return scores
 
 
-def _tabulate(config: Config, record: dict[str, Any], overrides: Sequence[str]) -> None:
+def score(config: Config, stage: Stage, *, trained: Stage | None) -> Path:
+    """The finished scores of a student, and its run in W&B."""
+    from marco.reporting.row_log import log_row
+
+    scores = materialise(stage, config.outputs)
+    log_row(
+        config,
+        experiment=config.table.name if config.table else "rows",
+        row=stage.config["row"],
+        scores=scores,
+        student=trained.folder(config.outputs) if trained else None,
+    )
+    return scores
+
+
+def _tabulate(config: Config, outcome: dict[str, str], overrides: Sequence[str]) -> None:
     """Keep the row's record, and print the table of all rows that have one.
 
-    The rows of a multirun find each other by their command line without what is swept.
+    The rows of a multirun find each other by their command line without what is swept. A recipe
+    whose settings have changed since its other seeds ran starts anew: seeds of different settings
+    are not averaged.
     """
     if config.table is None:
         return
     from marco.reporting.table import write_table
 
     shared = sorted(o for o in overrides if not o.startswith(SWEPT))
-    key = hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:8]
-    out = config.outputs / "table" / f"{config.table.name}-{key}"
-    (out / "rows").mkdir(parents=True, exist_ok=True)
-    name = f"{record['recipe']}-s{record['seed']}.json"
-    _replace(out / "rows" / name, json.dumps(record | {"overrides": shared}, indent=1) + "\n")
-    records = [json.loads(p.read_text()) for p in sorted((out / "rows").glob("*.json"))]
-    text = write_table(
-        name=config.table.name,
-        rows=_rows(config.table.rows),
-        folders=[Path(r["scores"]) for r in records if "scores" in r],
-        out=out,
-        paper=config.table.paper,
-        paper_column=config.table.paper_column,
-        status={r["recipe"]: "failed" for r in records if "failed" in r},
-    )
+    out = config.outputs / "table" / f"{config.table.name}-{_hash(shared)}"
+    settings = config.model_dump(mode="json", exclude={"seed", "outputs", "logger", "table"})
+    record = {
+        "recipe": config.recipe.name,
+        "seed": config.seed,
+        "overrides": shared,
+        "settings": _hash([settings, pipeline.REVISIONS]),
+    }
+    try:
+        (out / "rows").mkdir(parents=True, exist_ok=True)
+        name = f"{record['recipe']}-s{record['seed']}.json"
+        _replace(out / "rows" / name, json.dumps(record | outcome, indent=1) + "\n")
+        records = _records(out / "rows", like=record)
+        text = write_table(
+            name=config.table.name,
+            rows=_rows(config.table.rows),
+            folders=[Path(r["scores"]) for r in records if "scores" in r],
+            out=out,
+            paper=config.table.paper,
+            paper_column=config.table.paper_column,
+            status={r["recipe"]: "failed" for r in records if "failed" in r},
+        )
+    except OSError as error:
+        raise UserError(f"cannot write the table {out}: {error.strerror or error}") from error
     if record["recipe"] == config.table.rows[-1]:
         print(f"\n{text}\ntable: {out}", flush=True)
+
+
+def _records(folder: Path, *, like: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows' records, without those of other settings of the recipe, and of deleted scores."""
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [
+        r
+        for r in records
+        if (r["recipe"] != like["recipe"] or r["settings"] == like["settings"])
+        and ("scores" not in r or Path(r["scores"]).is_dir())
+    ]
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _rows(recipes: Sequence[str]) -> list[Any]:
@@ -73,8 +114,6 @@ def _rows(recipes: Sequence[str]) -> list[Any]:
     rows = []
     for recipe in recipes:
         path = ROOT / "conf" / "recipe" / f"{recipe}.yaml"
-        if not path.is_file():
-            raise UserError(f"table.rows: there is no conf/recipe/{recipe}.yaml")
         rows.append(RowSpec(recipe, OmegaConf.load(path).recipe.title))
     return rows
 

@@ -20,23 +20,6 @@ def log_ratio(logps: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, logps - reference, 0.0).sum(dim=-1)
 
 
-def log_ratio_margin(
-    chosen: Tensor,
-    rejected: Tensor,
-    ref_chosen: Tensor,
-    ref_rejected: Tensor,
-    chosen_mask: Tensor,
-    rejected_mask: Tensor,
-) -> Tensor:
-    """h = log-ratio of the chosen chain minus log-ratio of the rejected one (section 3).
-
-    All arguments are [pairs, T], the masks bool; returns h [pairs], in nats.
-    """
-    return log_ratio(chosen, ref_chosen, chosen_mask) - log_ratio(
-        rejected, ref_rejected, rejected_mask
-    )
-
-
 def dpo(h: Tensor, *, beta: float) -> Tensor:
     """-log sigmoid(beta h), equation 7 of DPO (arXiv 2305.18290): [pairs] -> [pairs], in nats."""
     return -F.logsigmoid(beta * h)

@@ -1,5 +1,6 @@
 """The stages that a config asks for, from trees to scores, and how they hang together."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,28 +8,58 @@ from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
 from marco.config import ROOT, Config, near
+from marco.data.contamination import check_disjoint
+from marco.engines.registry import EMBEDDED
 from marco.errors import UserError
+from marco.search.tree import read_trees
 from marco.stages import Stage
-from marco.tasks.registry import TaskConfig
+from marco.tasks.problem import Problem, Split
+from marco.tasks.registry import TaskConfig, make_task
 
+Inputs = dict[str, Stage | Path]
+
+EVALUATED: tuple[Split, ...] = ("validation", "test")
 # Raised by whoever changes code so that the same config gives another result: old folders are then
 # left alone, and made anew where they are asked for.
-REVISIONS = {"trees": 1, "dataset": 1, "student": 2, "reference": 2, "scores": 1}
+REVISIONS = {"trees": 1, "dataset": 1, "student": 2, "reference": 2, "scores": 2}
 
 
 def trees(config: Config) -> Stage | Path:
     """The trees of the training problems: `trees=<folder>` where given, else grown."""
     if config.trees is not None:
         return config.trees.absolute()
+    checkpoints = {name: c.model for name, c in config.models.checkpoints.items()}
+    sources = checkpoints | {"train_file": getattr(config.task, "train_file", None)}
     return Stage(
         kind="trees",
         revision=REVISIONS["trees"],
         slug=f"{config.task.name}-{config.pattern.name}-{config.search.name}-{config.models.name}",
-        config=_dump(
-            config, "task", "models", "engine", "kinds", "pattern", "search", "search_seed"
-        )
-        | {"tasks": _tasks(config)},
+        config=_dump(config, "models", "engine", "kinds", "pattern", "search", "search_seed")
+        # Which problems are tested has no part in the trees.
+        | {"task": config.task.model_dump(mode="json", exclude={"test", "test_file"})},
+        inputs=_local(sources),
+        labels={"task": config.task.model_dump(mode="json")},
     )
+
+
+def check_contamination(config: Config) -> None:
+    """UserError where a problem that the students learn from is one that they are evaluated on."""
+    if config.trees is not None:
+        trees = read_trees(config.trees)
+        trained = [Problem(id=t.id, problem=t.problem, answer=t.gold) for t in trees]
+        name = f"the problems of {config.trees}"
+    else:
+        trained = make_task(config.task).problems("train")
+        name = f"the training problems of {config.task.name}"
+    for values in _tasks(config):
+        task = make_task(TypeAdapter(TaskConfig).validate_python(values))
+        for split in EVALUATED:
+            check_disjoint(
+                trained,
+                task.problems(split),
+                train_name=name,
+                test_name=f"the {split} problems of {task.name}",
+            )
 
 
 def sft_data(config: Config) -> Stage:
@@ -40,7 +71,7 @@ def sft_data(config: Config) -> Stage:
         slug=f"sft-{bucket}",
         config=_dump(config, "data")
         | {"form": "sft", "bucket": bucket, "student": config.student.model},
-        inputs={"trees": trees(config)},
+        inputs={"trees": trees(config)} | _local({"model": config.student.model}),
     )
 
 
@@ -53,7 +84,7 @@ def pair_data(config: Config) -> Stage:
         slug=f"pairs-{bucket}",
         config=_dump(config, "data", "pairs")
         | {"form": "pairs", "bucket": bucket, "student": config.student.model},
-        inputs={"trees": trees(config)},
+        inputs={"trees": trees(config)} | _local({"model": config.student.model}),
     )
 
 
@@ -64,7 +95,7 @@ def sft_student(config: Config) -> Stage:
         revision=REVISIONS["student"],
         slug=f"sft-{config.student.name}-s{config.seed}",
         config=_training(config, "sft"),
-        inputs={"dataset": sft_data(config)},
+        inputs={"dataset": sft_data(config)} | _local({"model": config.student.model}),
         labels={"title": "SFT"},
     )
 
@@ -78,7 +109,7 @@ def reference(config: Config, start: Stage | None, dataset: Stage) -> Stage:
         revision=REVISIONS["reference"],
         slug=f"{config.student.name}-{dataset.slug}-s{config.seed}",
         config={"student": config.student.model} | {name: getattr(trainer, name) for name in names},
-        inputs={"dataset": dataset} | ({"start": start} if start else {}),
+        inputs={"dataset": dataset} | _start(config, start),
     )
 
 
@@ -89,41 +120,52 @@ def student(config: Config) -> Stage | None:
     if "preference" not in trains:
         return start
     dataset = pair_data(config)
-    inputs: dict[str, Stage | Path] = {"dataset": dataset}
-    inputs["reference"] = reference(config, start, dataset)
-    if start:
-        inputs["start"] = start
     return Stage(
         kind="student",
         revision=REVISIONS["student"],
         slug=f"{config.recipe.name}-{config.student.name}-s{config.seed}",
         config=_training(config, "preference"),
-        inputs=inputs,
+        inputs={"dataset": dataset, "reference": reference(config, start, dataset)}
+        | _start(config, start),
         labels={"title": config.recipe.title},
     )
 
 
-def scores(config: Config, trained: Stage | None, *, experiment: str) -> Stage:
-    """The evaluation of a row's student."""
-    inputs: dict[str, Stage | Path] = {"student": trained} if trained else {}
+def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> Stage:
+    """The evaluation of a student; its row is the recipe's unless it is named otherwise."""
+    title = row or config.recipe.title
+    row = row or config.recipe.name
+    files = {name: getattr(config.task, name, None) for name in ("train_file", "test_file")}
     return Stage(
         kind="scores",
         revision=REVISIONS["scores"],
-        slug=f"{config.recipe.name}-{'-'.join(config.tasks)}-{config.split}-s{config.seed}",
-        config=_dump(config, "engine", "decoding", "logger", "confidence", "split", "seed")
-        | {
-            "tasks": _tasks(config),
-            "student": config.student.model,
-            "row": config.recipe.name,
-        },
-        inputs=inputs,
+        slug=f"{row}-{'-'.join(config.tasks)}-{config.split}-s{config.seed}",
+        config=_dump(config, "engine", "decoding", "confidence", "split", "seed")
+        | {"tasks": _tasks(config), "student": config.student.model, "row": row},
+        inputs=_start(config, trained, name="student") | _local(files),
         labels={
-            "title": config.recipe.title,
+            "title": title,
             "student": config.student.name,
-            "experiment": experiment,
             "settings": config.model_dump(mode="json"),
         },
     )
+
+
+def _start(config: Config, start: Stage | None, *, name: str = "start") -> Inputs:
+    """The student that a stage starts from: one of ours, or the model of the config."""
+    return {name: start} if start else _local({"model": config.student.model})
+
+
+def _local(sources: Mapping[str, str | None]) -> Inputs:
+    """The sources that are files or folders here: they count by their content, not by their name.
+
+    What is no path (a hub's name, `embedded`) is known by its name, in the config.
+    """
+    return {
+        name: Path(source).absolute()
+        for name, source in sources.items()
+        if source not in (None, EMBEDDED) and Path(source).exists()
+    }
 
 
 def _training(config: Config, kind: Literal["sft", "preference"]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ VOLATILE = {
     "memory_utilization",
     "cpu_kvcache_gb",
     "enforce_eager",
+    "tensor_parallel",
 }
 PRELOAD = ["marco.preload"]
 CHILD_ENVIRONMENT = {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 
 from marco.errors import UserError
 
@@ -25,22 +26,12 @@ Work = Callable[[Mapping[str, Any], Mapping[str, Path], Mapping[str, Any], Path]
 def grow_trees(
     config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Mapping[str, Any], out: Path
 ) -> None:
-    """Check that no test problem is trained on, then search a tree for every training problem."""
-    from marco.data.contamination import check_disjoint
+    """Search a tree for every training problem."""
     from marco.search.grow import grow
-    from marco.tasks.registry import make_task
+    from marco.tasks.registry import TaskConfig, make_task
 
-    task = make_task(_task(config["task"]))
-    problems = task.problems("train")
-    for evaluated in map(_task, config["tasks"]):
-        for split in ("validation", "test"):
-            check_disjoint(
-                problems,
-                make_task(evaluated).problems(split),
-                train_name=f"the training problems of {task.name}",
-                test_name=f"the {split} problems of {evaluated.name}",
-            )
-    grow(config, task, problems, out=out, cache=_cache(out))
+    task = make_task(TypeAdapter(TaskConfig).validate_python(labels["task"]))
+    grow(config, task, task.problems("train"), out=out, cache=_cache(out))
 
 
 def build_dataset(
@@ -111,12 +102,10 @@ def train_student(
 def score(
     config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Mapping[str, Any], out: Path
 ) -> None:
-    """Evaluate a student on its tasks, and log the row with W&B."""
+    """Evaluate a student on its tasks."""
     from marco.evaluation.runner import evaluate
-    from marco.reporting.row_log import log_row
 
     evaluate(config, labels, student=_start(config, inputs, out, "student"), out=out)
-    log_row(config, labels, student=inputs.get("student"), out=out)
 
 
 WORK: dict[str, Work] = {
@@ -126,12 +115,6 @@ WORK: dict[str, Work] = {
     "student": train_student,
     "scores": score,
 }
-
-
-def _task(values: Mapping[str, Any]) -> Any:
-    from marco.tasks.registry import TaskConfig
-
-    return TypeAdapter(TaskConfig).validate_python(values)
 
 
 def _cache(out: Path) -> Path:
@@ -178,6 +161,9 @@ def _run(folder: Path) -> int:
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror or error}{place}", file=sys.stderr, flush=True)
+        return 2
+    except SafetensorError as error:  # what saving weights raises on a full disk
+        print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         return 130

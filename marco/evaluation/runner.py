@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from marco.engines.prompts import ChatTokenizer
 from marco.engines.protocol import Completion, Engine, Request, Sampling
 from marco.engines.registry import EngineConfig, make_engine
+from marco.engines.vllm import VLLMConfig
 from marco.evaluation.metrics import summarise
 from marco.progress import Progress
 from marco.tasks.problem import Problem
@@ -30,8 +31,10 @@ def evaluate(
     checked: Any = TypeAdapter(EngineConfig).validate_python(config["engine"])
     tasks = [make_task(TypeAdapter(TaskConfig).validate_python(t)) for t in config["tasks"]]
     problems = {task.name: task.problems(config["split"]) for task in tasks}
-    engine = make_engine(checked, student)
     decoding = config["decoding"]
+    if isinstance(checked, VLLMConfig):  # the models of the search may be spread over more GPUs
+        checked = checked.model_copy(update={"tensor_parallel": decoding["tensor_parallel"]})
+    engine = make_engine(checked, student)
     sampling = Sampling(
         temperature=decoding["temperature"],
         top_p=decoding["top_p"],

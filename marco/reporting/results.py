@@ -1,9 +1,9 @@
 """Results as they lie on disk: one scores folder is one student, graded on its tasks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,8 +16,11 @@ from pydantic import (
 )
 
 from marco.errors import UserError
+from marco.stages import MANIFEST, read_manifest
 
 FILE = "results.json"
+# What is told otherwise, or where and how a row runs.
+NO_SETTINGS = {"seed", "outputs", "logger", "table", "engine", "trees"}
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -68,15 +71,18 @@ class Result:
     seed: int
     student: str
     tasks: dict[str, TaskScores]
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def collect(folders: Sequence[Path]) -> list[Result]:
     """The results of the scores folders, in their order.
 
-    UserError for a file that is missing or does not hold the contract, and where two folders score
-    the same (row, seed) on the same task: which one counts is for the person to say.
+    Where a row was scored twice under other settings (a sweep), each becomes a row of its own,
+    named by what differs. UserError for a file that is missing or does not hold the contract, and
+    where two folders score the same (row, seed) on the same task under the same settings: which
+    one counts is for the person to say.
     """
-    results = [_read(Path(folder)) for folder in dict.fromkeys(folders)]
+    results = _told_apart([_read(Path(folder)) for folder in dict.fromkeys(folders)])
     taken: dict[tuple[str, int, str], Path] = {}
     for result in results:
         for task in result.tasks:
@@ -88,6 +94,43 @@ def collect(folders: Sequence[Path]) -> list[Result]:
                 )
             taken[key] = result.folder
     return results
+
+
+def _told_apart(results: Sequence[Result]) -> list[Result]:
+    """The results, with the settings in the name of a row that was scored under several."""
+    by_row: dict[str, list[Result]] = {}
+    for result in results:
+        by_row.setdefault(result.row, []).append(result)
+    named = {}
+    for row in by_row.values():
+        scored = [(result.seed, task) for result in row for task in result.tasks]
+        if len(set(scored)) == len(scored):
+            continue
+        names = {name for result in row for name in result.settings}
+        differing = sorted(n for n in names if len({repr(r.settings.get(n)) for r in row}) > 1)
+        for result in row:
+            own = ", ".join(f"{name}={result.settings.get(name)}" for name in differing)
+            named[result.folder] = f" ({own})" if own else ""
+    return [
+        replace(r, row=r.row + named.get(r.folder, ""), title=r.title + named.get(r.folder, ""))
+        for r in results
+    ]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The settings of a scores stage, flat by dotted key; {} where none are told."""
+    if not (folder / MANIFEST).is_file():
+        return {}
+    settings = read_manifest(folder)["labels"].get("settings", {})
+    return {k: v for k, v in _flat(settings) if k.split(".")[0] not in NO_SETTINGS}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def find_scores(paths: Sequence[Path]) -> list[Path]:
@@ -124,4 +167,5 @@ def _read(folder: Path) -> Result:
         seed=file.seed,
         student=file.student,
         tasks=file.tasks,
+        settings=_settings(folder),
     )

@@ -16,14 +16,10 @@ FINISHED = "finished"
 
 @dataclass(frozen=True)
 class RowSpec:
-    """A row that the table is to have: its recipe, its printed title, its key in the paper's table.
-
-    `paper_row` is the recipe unless told otherwise.
-    """
+    """A row that the table is to have: its recipe, and its printed title."""
 
     recipe: str
     title: str
-    paper_row: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +106,7 @@ def build_rows(
                 title=spec.title,
                 status=status.get(spec.recipe) or (FINISHED if cells else PENDING),
                 cells=cells,
-                paper=paper.get(spec.paper_row or spec.recipe),
+                paper=paper.get(spec.recipe),
             )
         )
     return rows

@@ -2,14 +2,10 @@
 
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import Logger, WandbLogger
 
 from marco.reporting.allowlist import allowed
 from marco.reporting.config import LoggerConfig
@@ -24,7 +20,7 @@ class Run:
     `folder` holds the run's files (in `wandb/`), `experiment` is the group, `row` and `seed` name
     the run, and of `settings` (the resolved config) only what `allowed` lets pass is logged. Any
     failure of W&B is told in one line and ends the logging, never the row. Nothing starts for
-    logger `none`, mode `disabled`, or in a process that is not rank 0.
+    logger `none` or mode `disabled`.
     """
 
     def __init__(
@@ -44,7 +40,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         mode = mode_of(self.config)
-        if mode == "disabled" or getattr(rank_zero_only, "rank", 0) not in (0, None):
+        if mode == "disabled":
             return self
         self._guarded("start", lambda: self._start(mode))
         if self._run is None and mode == "online":
@@ -73,16 +69,6 @@ class Run:
         if self._run is not None:
             self._guarded("write the summary", lambda: self._run.summary.update(_flat(metrics)))
 
-    def table(self, folder: Path) -> None:
-        """Keep copies of the files `table.*` of a folder with the run."""
-        if self._run is not None:
-            self._guarded("keep the table", lambda: self._keep_table(folder))
-
-    @property
-    def loggers(self) -> list[Logger]:
-        """What a Lightning trainer takes as `logger`: this run, or nothing."""
-        return [] if self._run is None else [_RowLogger(self)]
-
     def _start(self, mode: str) -> None:
         import wandb  # slow to import, and not needed where nothing is logged
 
@@ -102,12 +88,6 @@ class Run:
         self._run = run
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
-
-    def _keep_table(self, folder: Path) -> None:
-        # Copied, not linked: the stage's folder is renamed before an offline run is synced.
-        for path in sorted(folder.glob("table.*")):
-            copy = Path(shutil.copy(path, self._run.dir))
-            self._run.save(str(copy), base_path=self._run.dir, policy="now")
 
     def _guarded(self, what: str, action: Callable[[], object]) -> None:
         try:
@@ -130,21 +110,6 @@ def mode_of(config: LoggerConfig) -> str:
     return "online" if os.environ.get("WANDB_API_KEY") else "offline"
 
 
-class _RowLogger(WandbLogger):
-    """Lightning's logger on a row's run: metrics pass, hyperparameters (not allowlisted) do not."""
-
-    def __init__(self, row_run: Run) -> None:
-        super().__init__(experiment=row_run._run, save_dir=str(row_run.folder), log_model=False)
-        self._row_run = row_run
-
-    def log_hyperparams(self, params: Any) -> None:
-        return None
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._row_run.log(metrics, step=step or 0)
-
-
 def _private(settings: Callable[..., Any], *, finish_s: float) -> Any:
     """Settings that keep from W&B what it collects by itself: the command line with its overrides
     (keys may be among them), git remotes, code, host, installed packages, the terminal's output.
@@ -162,7 +127,7 @@ def _private(settings: Callable[..., Any], *, finish_s: float) -> Any:
         host="",
         silent=True,
         login_timeout=30,  # seconds; a prompt for a key must not hold up a table over night
-        symlink=False,  # the stage's folder is renamed when it is finished
+        symlink=False,  # to the latest run: no use here
         finish_timeout=finish_s,
         finish_timeout_raises=False,
     )

@@ -14,7 +14,7 @@ from marco.engines.protocol import Engine, Response, Sampling
 from marco.engines.registry import EngineConfig, make_engine, model_folder
 from marco.progress import Progress
 from marco.search.mcts import Search, TreeSearch, Writer
-from marco.search.pattern import Kinds, MixedPattern, NodeKind, Pattern
+from marco.search.pattern import AnyPattern, Kinds, MixedPattern, NodeKind, Pattern
 from marco.search.scheduler import run_searches
 from marco.search.settings import SearchConfig
 from marco.search.tree import Tree, write_trees
@@ -31,9 +31,7 @@ def grow(
     `config` holds the sections models, engine, kinds, pattern, search and search_seed.
     """
     kinds = {name: NodeKind(**kind) for name, kind in config["kinds"].items()}
-    pattern: Pattern | MixedPattern = TypeAdapter(Pattern | MixedPattern).validate_python(
-        config["pattern"]
-    )
+    pattern: Pattern | MixedPattern = TypeAdapter(AnyPattern).validate_python(config["pattern"])
     settings = SearchConfig(**config["search"])
     seed = config["search_seed"]
     checkpoints = config["models"]["checkpoints"]

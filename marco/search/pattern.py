@@ -3,7 +3,16 @@
 from functools import cached_property
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 PROMPT = "prompt"
 ANSWER = "answer"
@@ -132,3 +141,17 @@ class MixedPattern(BaseModel):
 
     name: str
     options: dict[str, Pattern] = Field(min_length=1)
+
+
+AnyPattern = Annotated[
+    Annotated[Pattern, Tag("Pattern")] | Annotated[MixedPattern, Tag("MixedPattern")],
+    # By what it holds, so that an error in one is not told of the other too.
+    Discriminator(
+        lambda values: (
+            "MixedPattern"
+            if isinstance(values, MixedPattern)
+            or (isinstance(values, dict) and "options" in values)
+            else "Pattern"
+        )
+    ),
+]

@@ -94,7 +94,9 @@ def read_trees(path: Path) -> Iterator[Tree]:
     """
     path = path / "trees.jsonl" if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"no trees at {path}: give the folder that `generate.py` printed")
+        raise UserError(
+            f"no trees at {path}: it does not exist; give the folder that `generate.py` printed"
+        )
     with path.open("rb") as file:  # bytes: a line that is not UTF-8 is named like any other
         for number, line in enumerate(file, 1):
             try:

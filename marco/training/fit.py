@@ -33,7 +33,6 @@ def train_student(
     seed: int,
     lineage: Mapping[str, str],
     progress: type[Progress] | None = None,
-    loggers: Sequence[Any] = (),
 ) -> dict[str, float]:
     """Train the model in `start` on `dataset` and save it, with its log, in `out`.
 
@@ -60,7 +59,7 @@ def train_student(
     total_steps = trainer.epochs * steps.steps_per_epoch
     module = kind(model, loss, trainer, total_steps=total_steps)
     bar = progress("train", total_steps, "steps") if progress is not None else None
-    _run(module, steps, trainer, bar, loggers)
+    _run(module, steps, trainer, bar)
     settings = {"loss": loss.model_dump(), "trainer": trainer.model_dump(), "seed": seed}
     out.mkdir(parents=True, exist_ok=True)
     save_student(
@@ -139,7 +138,6 @@ def _run(
     steps: ChainDataModule,
     settings: TrainerConfig,
     bar: Progress | None,
-    loggers: Sequence[Any],
 ) -> None:
     lightning_log = logging.getLogger("pytorch_lightning")
     level = lightning_log.level
@@ -152,7 +150,7 @@ def _run(
             max_epochs=settings.epochs,
             # The other precisions are how the weights are stored, which load_student settled.
             precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
-            logger=list(loggers) or False,
+            logger=False,
             callbacks=[_StepProgress(bar)] if bar is not None else [],
             log_every_n_steps=1,
             reload_dataloaders_every_n_epochs=1,
