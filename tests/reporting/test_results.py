@@ -37,6 +37,19 @@ def test_two_scores_of_one_row_and_seed_are_refused_by_name(score, tmp_path):
         collect([other, again])
 
 
+def test_a_sweep_is_told_apart_by_what_differs(score, tmp_path):
+    folders = []
+    for rate in (1e-5, 2e-5):
+        folder = score("sft", correct=80).rename(tmp_path / str(rate))
+        settings = {"seed": 0, "trainer": {"sft": {"learning_rate": rate}, "epochs": 3}}
+        manifest = {"schema": 1, "labels": {"settings": settings}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        folders.append(folder)
+    name = "sft (trainer.sft.learning_rate={})"
+    assert [r.row for r in collect(folders)] == [name.format(1e-5), name.format(2e-5)]
+    assert [r.row for r in collect(folders[:1])] == ["sft"]
+
+
 def test_one_row_and_seed_may_have_its_tasks_in_two_folders(score):
     collect([score("sft", correct=80), score("sft", correct=8, task="gsm8k")])
 

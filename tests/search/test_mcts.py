@@ -160,7 +160,11 @@ def test_no_thought_is_written_that_cannot_reach_an_answer_in_time() -> None:
 def test_a_solved_tree_goes_on_until_it_has_enough_or_was_searched_long_enough() -> None:
     few = {"enough_correct": 2, "enough_wrong": 1, "accept_rollouts": 10}
     texts = ("1", "1.0", "2", "3")
-    assert grown(answers(*texts), {"prompt": {"thinking": 2}, "thinking": FOUR["prompt"]}, **few)
+    twice = {"prompt": {"thinking": 2}, "thinking": FOUR["prompt"]}
+    tree = grown(answers(*texts), twice, **few)
+    assert (
+        tree.status == "solved" and [n.verdict for n in of_kind(tree, ANSWER)].count("correct") == 2
+    )
     tree = grown(drawn(1), ENDLESS, enough_correct=50, enough_wrong=1, max_depth=50)
     assert tree.status == "solved" and tree.usage["rollouts"] >= 10
 

@@ -1,0 +1,85 @@
+"""What is part of a stage's key, and what is not."""
+
+import pytest
+
+from marco import pipeline
+from marco.errors import UserError
+from marco.search.tree import Node, Tree, write_trees
+from marco.tasks.registry import make_task
+
+from .test_config import checked
+
+STAGES = {
+    "trees": pipeline.trees,
+    "pairs": pipeline.pair_data,
+    "sft": pipeline.sft_student,
+    "student": pipeline.student,
+    "scores": lambda config: pipeline.scores(config, pipeline.student(config)),
+}
+ALL = set(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("task.test=50", {"scores"}),
+        ("task.train=50", ALL),
+        ("search_seed=1", ALL),
+        ("search.c=2.0", ALL),
+        ("engine.max_num_seqs=8", set()),
+        ("decoding.tensor_parallel=2", set()),
+        ("trainer.threads=1", set()),
+        ("logger=none", set()),
+        ("length.dpo.bucket=longest", {"pairs", "student", "scores"}),
+        ("loss.alpha=0.5", {"student", "scores"}),
+        ("trainer.preference.learning_rate=1e-7", {"student", "scores"}),
+        ("trainer.sft.learning_rate=1e-7", {"sft", "student", "scores"}),
+        ("seed=1", {"sft", "student", "scores"}),
+        ("decoding.max_tokens=7", {"scores"}),
+        ("split=validation", {"scores"}),
+    ],
+)
+def test_an_override_makes_anew_what_depends_on_it_and_nothing_else(override, changed):
+    plain, other = checked(), checked(override)
+    assert {name for name, s in STAGES.items() if s(plain).key != s(other).key} == changed
+
+
+def test_a_local_model_counts_by_its_content(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_text("one")
+    overrides = ("student=folder", f"student.model={model}")
+    first = {name: stage(checked(*overrides)).key for name, stage in STAGES.items()}
+    (model / "weights").write_text("two")
+    second = {name: stage(checked(*overrides)).key for name, stage in STAGES.items()}
+    assert {name for name in STAGES if first[name] != second[name]} == ALL - {"trees"}
+
+
+def test_training_problems_of_a_file_count_by_their_content(tmp_path):
+    file = tmp_path / "train.jsonl"
+    keys = []
+    for text in ("one", "two"):
+        file.write_text(text)
+        keys.append(pipeline.trees(checked("task=gsm8k", f"task.train_file={file}")).key)
+    assert keys[0] != keys[1]
+
+
+def test_trees_of_a_test_problem_are_refused(tmp_path):
+    config = checked()
+    test = make_task(config.task).problems("test")[3]
+    tree = Tree(
+        id="mine",
+        task="arithmetic",
+        problem=test.problem.upper(),
+        gold=test.answer,
+        pattern="a",
+        models={},
+        seed=0,
+        status="unsolved",
+        usage={},
+        nodes=[Node(id=0, parent=None, kind="prompt", model=None, text=test.problem)],
+    )
+    write_trees(tmp_path / "trees.jsonl", [tree])
+    with pytest.raises(UserError, match=r"arithmetic-test-3 \(= mine\)"):
+        pipeline.check_contamination(checked(f"trees={tmp_path}"))
+    pipeline.check_contamination(config)
