@@ -1,12 +1,15 @@
 """What the three scripts share: Hydra, the check of the config, errors as one line."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from marco.config import ROOT, Config, check
 from marco.errors import UserError
@@ -30,14 +33,25 @@ def run(script: Callable[[Config, list[str]], None], *, config_name: str) -> Non
             failed.append(str(error))
             print(f"error: {error}", file=sys.stderr, flush=True)
 
+    wants_trace = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints a trace of its own, for a full disk too
     try:
         job()
-    except OSError as error:  # Hydra makes its own folders before it calls anything of ours
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        if wants_trace:
+            raise
+        failed.append(_told(error))
+        print(f"error: {failed[-1]}", file=sys.stderr, flush=True)
     if failed:
         sys.exit(2)
+
+
+def _told(error: Exception) -> str:
+    """What Hydra or the system says; for a folder that cannot be written, which one."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror or error}"
+    cause = error.__cause__
+    return f"{error}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(error)
 
 
 def _student_folder(argument: str) -> str:

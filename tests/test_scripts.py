@@ -54,6 +54,18 @@ def test_what_is_wrong_with_the_config_is_told(run, overrides, parts):
     told(run("train.py", *SCRIPTED, *overrides), *parts)
 
 
+def test_outputs_that_cannot_be_written_are_told(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    for script in ("generate.py", "train.py"):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / script), *SCRIPTED, f"outputs={tmp_path / 'file' / 'x'}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        told(done, "Not a directory", "file/x")
+
+
 def test_trees_with_a_malformed_line_name_it(run, tmp_path):
     (tmp_path / "trees.jsonl").write_text('{"schema": 1\n')
     told(run("train.py", "recipe=sft", f"trees={tmp_path / 'trees.jsonl'}"), "trees.jsonl, line 1")

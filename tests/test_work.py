@@ -1,0 +1,47 @@
+"""How a stage's process ends: 0, or 2 with one clear line, whatever library gave up."""
+
+import json
+
+import pytest
+from safetensors import SafetensorError
+
+from marco import work
+from marco.errors import UserError
+
+
+@pytest.fixture
+def ended(tmp_path, monkeypatch):
+    """The exit code of a stage whose work raises what is told."""
+
+    def ended(error=None):
+        def do(config, inputs, labels, out):
+            assert (config, inputs, labels, out) == ({"a": 1}, {}, {}, tmp_path)
+            if error is not None:
+                raise error
+
+        monkeypatch.setitem(work.WORK, "student", do)
+        order = {"kind": "student", "config": {"a": 1}, "inputs": {}, "labels": {}}
+        (tmp_path / "config.yaml").write_text(json.dumps(order))
+        with pytest.raises(SystemExit) as end:
+            work.run(tmp_path)
+        return end.value.code
+
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("line 3 is malformed"), "error: line 3 is malformed"),
+        (OSError(28, "No space left on device", "/x"), "error: No space left on device (/x)"),
+        (SafetensorError("I/O error: No space left"), "error: I/O error: No space left"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line(ended, capsys, error, line):
+    assert ended(error) == 2
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_other_ends(ended):
+    assert ended() == 0
+    assert ended(KeyboardInterrupt()) == 130
