@@ -34,7 +34,8 @@ $(STAMP): $(VENV)/bin/uv $(LOCK)
 	rm -f $(VENV)/.set-up-* && touch $@
 else ifeq ($(TORCH),cuda)
 $(STAMP): $(VENV)/bin/uv pyproject.toml
-	$(UV) pip install --python $(PYTHON) --no-config --torch-backend=auto -e '.[gpu,dev]'
+	$(UV) pip install --python $(PYTHON) --no-config --torch-backend=auto \
+	  --excludes requirements/gpu-excludes.txt -e '.[gpu,dev]'
 	rm -f $(VENV)/.set-up-* && touch $@
 else
 $(error TORCH is cpu or cuda, not $(TORCH))
