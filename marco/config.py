@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,6 +15,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -23,7 +25,7 @@ from marco.engines.registry import EngineConfig
 from marco.errors import UserError
 from marco.reporting.config import LoggerConfig
 from marco.reporting.paper import load_paper
-from marco.search.pattern import AnyPattern, Kinds, MixedPattern, Pattern
+from marco.search.pattern import AnyPattern, Kinds, MixedPattern
 from marco.search.settings import SearchConfig
 from marco.tasks.problem import Split
 from marco.tasks.registry import TaskConfig
@@ -150,36 +152,58 @@ class Config(Section):
     trees: Path | None
     table: TableConfig | None
 
-    @property
-    def patterns(self) -> list[Pattern]:
-        """The patterns that may be drawn: several for a mixed one."""
-        if isinstance(self.pattern, MixedPattern):
-            return list(self.pattern.options.values())
-        return [self.pattern]
-
     @model_validator(mode="after")
-    def _every_kind_is_known_and_written_by_someone(self) -> Self:
-        used = [(p.name, kind) for p in self.patterns for kind in sorted(p.kinds | set(p.max_run))]
-        names = self.models.checkpoints
-        problems = [
-            f"pattern {pattern}: unknown kind `{kind}`{near(kind, self.kinds)}"
-            if kind not in self.kinds
-            else f"models.roles: nobody writes `{kind}` (pattern {pattern})"
-            for pattern, kind in used
-            if kind not in self.kinds or kind not in self.models.roles
-        ]
-        problems += [
-            f"models.roles.{kind}: no checkpoint `{name}`{near(name, names)}"
-            for kind, name in self.models.roles.items()
-            if name not in names
-        ]
-        if "preference" in self.recipe.trains and self.loss.preference is None:
-            problems.append(f"recipe {self.recipe.name} needs pairs, but loss.preference is null")
-        if self.table is not None:
-            problems += _table_problems(self.table)
-        if problems:
+    def _sections_fit(self) -> Self:
+        if problems := _misfits({name: getattr(self, name) for name in COMPARED}):
             raise ValueError("; ".join(problems))
         return self
+
+
+# The sections that are compared with each other.
+COMPARED: dict[str, Any] = {
+    "pattern": AnyPattern,
+    "kinds": Kinds,
+    "models": ModelsConfig,
+    "recipe": RecipeConfig,
+    "loss": LossConfig,
+    "table": TableConfig | None,
+}
+
+
+def _misfits(sections: Mapping[str, Any]) -> list[str]:
+    """What does not fit between sections, as far as those that are needed for it are there."""
+    problems: list[str] = []
+    pattern, kinds, models = (sections.get(name) for name in ("pattern", "kinds", "models"))
+    if pattern and kinds and models:
+        options = pattern.options.values() if isinstance(pattern, MixedPattern) else [pattern]
+        used = [(p.name, kind) for p in options for kind in sorted(p.kinds | set(p.max_run))]
+        problems += [
+            f"pattern {name}: unknown kind `{kind}`{near(kind, kinds)}"
+            if kind not in kinds
+            else f"models.roles: nobody writes `{kind}` (pattern {name})"
+            for name, kind in used
+            if kind not in kinds or kind not in models.roles
+        ]
+    if models:
+        problems += [
+            f"models.roles.{kind}: no checkpoint `{name}`{near(name, models.checkpoints)}"
+            for kind, name in models.roles.items()
+            if name not in models.checkpoints
+        ]
+    recipe, loss, table = (sections.get(name) for name in ("recipe", "loss", "table"))
+    if recipe and loss and "preference" in recipe.trains and loss.preference is None:
+        problems.append(f"recipe {recipe.name} needs pairs, but loss.preference is null")
+    return problems + (_table_problems(table) if table else [])
+
+
+def _valid_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that are right in themselves."""
+    valid = {}
+    for name, kind in COMPARED.items():
+        adapter: Any = TypeAdapter(kind)
+        with suppress(ValidationError):
+            valid[name] = adapter.validate_python(values.get(name))
+    return valid
 
 
 def _table_problems(table: TableConfig) -> list[str]:
@@ -205,13 +229,15 @@ def check(cfg: DictConfig, choices: Mapping[str, Any]) -> Config:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"the config lacks {', '.join(missing)}: set each on the command line")
     try:
-        values = OmegaConf.to_container(cfg, resolve=True)
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"config: {str(error).splitlines()[0]}") from error
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         lines = [_told(e, values, choices) for e in error.errors(include_url=False)]
+        if all(e["loc"] for e in error.errors()):  # else the sections were compared already
+            lines += _misfits(_valid_sections(values))
         raise UserError("the config has problems:\n  " + "\n  ".join(lines)) from None
     return config.model_copy(update={"outputs": Path(os.path.abspath(config.outputs))})
 

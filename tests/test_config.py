@@ -86,7 +86,12 @@ def test_the_paper_pairing_lets_llama_reflect_and_double_check():
 
 
 def test_mixed_holds_the_four_patterns():
-    assert [p.name for p in checked("pattern=mixed").patterns] == ["a", "b", "c", "d"]
+    assert [p.name for p in checked("pattern=mixed").pattern.options.values()] == [
+        "a",
+        "b",
+        "c",
+        "d",
+    ]
 
 
 def test_masking_rows_differ_in_their_scope_only():
@@ -111,7 +116,12 @@ def test_all_problems_are_told_at_once_with_file_key_and_nearest_name():
         cfg.search.max_rollouts = "many"
         cfg.seed = -1
         del cfg.student.name
+        cfg.models.roles.thinking = "man"  # what does not fit between sections is told as well
+        cfg.table = {"name": "t", "rows": ["sftt"], "paper": "stepp", "paper_column": "gsm8k"}
     text = problems(cfg, choices)
+    assert "models.roles.thinking: no checkpoint `man`; did you mean `main`?" in text
+    assert "table.rows: there is no conf/recipe/sftt.yaml; did you mean `sft`?" in text
+    assert "unknown paper table 'stepp'" in text
     assert (
         "conf/loss/joint.yaml: loss.preference.epsilom: unknown key; did you mean `epsilon`?"
         in text
@@ -119,7 +129,7 @@ def test_all_problems_are_told_at_once_with_file_key_and_nearest_name():
     assert "conf/search/distinct.yaml: search.max_rollouts: " in text and "'many'" in text
     assert "seed: " in text and "got -1" in text
     assert "conf/student/smollm2_135m.yaml: student.name: missing" in text
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 8
 
 
 def test_a_pattern_with_an_unknown_kind_names_the_nearest():
