@@ -13,7 +13,6 @@ import torch  # noqa: E402
 
 if torch.version.cuda is None:
     import pytorch_lightning  # noqa: F401
-    import wandb  # noqa: F401
 
     from marco.engines.vllm import import_vllm
     from marco.training import fit  # noqa: F401
