@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from marco import stages
 from marco.config import ROOT, Config, check
 from marco.errors import UserError
 
@@ -28,7 +29,10 @@ def run(script: Callable[[Config, list[str]], None], *, config_name: str) -> Non
     def job(cfg: DictConfig) -> None:
         run_config = HydraConfig.get()
         try:
-            script(check(cfg, run_config.runtime.choices), list(run_config.overrides.task))
+            config = check(cfg, run_config.runtime.choices)
+            if config.engine.name == "scripted":  # nothing heavy that stages could share
+                stages.PRELOAD.clear()
+            script(config, list(run_config.overrides.task))
         except UserError as error:
             failed.append(str(error))
             print(f"error: {error}", file=sys.stderr, flush=True)
