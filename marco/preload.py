@@ -4,18 +4,22 @@ On a GPU nothing is: a process forked after CUDA was touched cannot use it.
 """
 
 from contextlib import suppress
+from importlib import import_module
 
 from marco.work import quiet
 
-quiet()  # before the libraries read their environment
 
-import torch  # noqa: E402
+def preload() -> None:
+    quiet()  # before the libraries read their environment
+    import torch
 
-if torch.version.cuda is None:
-    import pytorch_lightning  # noqa: F401
-
+    if torch.version.cuda is not None:
+        return
+    import_module("marco.training.fit")
     from marco.engines.vllm import import_vllm
-    from marco.training import fit  # noqa: F401
 
     with suppress(Exception):  # told by the stage that needs it
         import_vllm()
+
+
+preload()
