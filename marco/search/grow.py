@@ -119,7 +119,7 @@ def _search_all(
     problems: Sequence[Problem], start: Any, engines: Mapping[str, Engine]
 ) -> list[Tree]:
     progress = Progress("trees", len(problems), "problems")
-    tokens = finished_tokens = 0
+    tokens = finished_tokens = solved = 0
     trees: dict[int, Tree] = {}
 
     def tell() -> None:
@@ -128,7 +128,7 @@ def _search_all(
         progress.update(
             len(trees),
             share=min(tokens / expected, 1.0) if expected else 0.0,
-            solved=sum(tree.status == "solved" for tree in trees.values()),
+            solved=solved,
             tokens_per_s=progress.rate(tokens),
         )
 
@@ -140,6 +140,7 @@ def _search_all(
     for place, tree in run_searches(problems, start, engines, on_response=on_response):
         trees[place] = tree
         finished_tokens += tree.usage["completion_tokens"]
+        solved += tree.status == "solved"
         tell()
     progress.close()
     return [trees[place] for place in sorted(trees)]
