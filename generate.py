@@ -3,6 +3,8 @@
 python generate.py task=gsm8k models=qwen_llama pattern=mixed
 """
 
+from functools import partial
+
 from marco import cli, pipeline
 from marco.config import Config
 from marco.stages import Stage, materialise
@@ -11,9 +13,10 @@ from marco.stages import Stage, materialise
 def generate(config: Config, overrides: list[str]) -> None:
     pipeline.check_contamination(config)
     trees = pipeline.trees(config)
-    print(f"trees: {materialise(trees, config.outputs) if isinstance(trees, Stage) else trees}")
-    print(f"SFT chains: {materialise(pipeline.sft_data(config), config.outputs)}")
-    print(f"preference pairs: {materialise(pipeline.pair_data(config), config.outputs)}")
+    make = partial(materialise, outputs=config.outputs, threads=config.cluster.threads)
+    print(f"trees: {make(trees) if isinstance(trees, Stage) else trees}")
+    print(f"SFT chains: {make(pipeline.sft_data(config))}")
+    print(f"preference pairs: {make(pipeline.pair_data(config))}")
 
 
 if __name__ == "__main__":

@@ -76,6 +76,13 @@ class DecodingConfig(Section):
     max_tokens: PositiveInt
 
 
+class ClusterConfig(Section):
+    """Where the stages run."""
+
+    name: Literal["local"]
+    threads: PositiveInt | None
+
+
 class RecipeConfig(Section):
     """A row: its title in tables, and the training that leads to it."""
 
@@ -136,6 +143,7 @@ class Config(Section):
     split: Split
     models: ModelsConfig
     engine: EngineConfig
+    cluster: ClusterConfig
     kinds: Kinds
     pattern: AnyPattern
     search: SearchConfig

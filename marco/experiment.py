@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from marco import pipeline
 from marco.config import ROOT, Config
 from marco.errors import UserError
-from marco.stages import Stage, materialise
+from marco.stages import Stage, materialise, without_volatile
 
 SWEPT = ("recipe=", "seed=", "experiments=")
 
@@ -42,7 +42,7 @@ def score(config: Config, stage: Stage, *, trained: Stage | None) -> Path:
     """The finished scores of a student, and its run in W&B."""
     from marco.reporting.row_log import log_row
 
-    scores = materialise(stage, config.outputs)
+    scores = materialise(stage, config.outputs, threads=config.cluster.threads)
     log_row(
         config,
         experiment=config.table.name if config.table else "rows",
@@ -66,7 +66,9 @@ def _tabulate(config: Config, outcome: dict[str, str], overrides: Sequence[str])
 
     shared = sorted(o for o in overrides if not o.startswith(SWEPT))
     out = config.outputs / "table" / f"{config.table.name}-{_hash(shared)}"
-    settings = config.model_dump(mode="json", exclude={"seed", "outputs", "logger", "table"})
+    settings = without_volatile(
+        config.model_dump(mode="json", exclude={"seed", "outputs", "table"})
+    )
     record = {
         "recipe": config.recipe.name,
         "seed": config.seed,

@@ -12,7 +12,7 @@ from marco.data.contamination import check_disjoint
 from marco.engines.registry import EMBEDDED
 from marco.errors import UserError
 from marco.search.tree import read_trees
-from marco.stages import Stage
+from marco.stages import Stage, without_volatile
 from marco.tasks.problem import Problem, Split
 from marco.tasks.registry import TaskConfig, make_task
 
@@ -103,7 +103,7 @@ def sft_student(config: Config) -> Stage:
 def reference(config: Config, start: Stage | None, dataset: Stage) -> Stage:
     """Log-probabilities of the pairs under the model that preference training starts from."""
     trainer = config.trainer.of("preference")
-    names = ("precision", "micro_batch_tokens", "max_tokens", "threads", "accelerator")
+    names = ("precision", "micro_batch_tokens", "max_tokens", "accelerator")
     return Stage(
         kind="reference",
         revision=REVISIONS["reference"],
@@ -146,7 +146,7 @@ def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> 
         labels={
             "title": title,
             "student": config.student.name,
-            "settings": config.model_dump(mode="json"),
+            "settings": without_volatile(config.model_dump(mode="json")),
         },
     )
 

@@ -31,8 +31,8 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 # Keys that change how a stage runs, not what it makes.
 VOLATILE = {
+    "cluster",
     "logger",
-    "threads",
     "max_num_seqs",
     "max_num_batched_tokens",
     "memory_utilization",
@@ -79,7 +79,7 @@ class Stage:
             "schema": SCHEMA,
             "kind": self.kind,
             "revision": self.revision,
-            "config": _without_volatile(self.config),
+            "config": without_volatile(self.config),
             "inputs": {name: _input_key(value) for name, value in self.inputs.items()},
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -88,14 +88,16 @@ class Stage:
         return outputs / self.kind / f"{self.slug}-{self.key[:8]}"
 
 
-def materialise(stage: Stage, outputs: Path) -> Path:
+def materialise(stage: Stage, outputs: Path, *, threads: int | None) -> Path:
     """The finished folder of a stage, its inputs before it; what is finished is not run again.
+
+    `threads` are the CPU threads of a stage's process (None: as many as cores).
 
     Raises StageFailed when the stage's process ends badly, and UserError when a living process
     holds the stage (which one), or the folder's manifest is of something else.
     """
     inputs = {
-        name: materialise(value, outputs) if isinstance(value, Stage) else value
+        name: materialise(value, outputs, threads=threads) if isinstance(value, Stage) else value
         for name, value in stage.inputs.items()
     }
     folder = stage.folder(outputs)
@@ -105,7 +107,7 @@ def materialise(stage: Stage, outputs: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _hold(folder):
             if not _is_finished(folder, stage.key):
-                _run(stage, inputs, folder)
+                _run(stage, inputs, folder, threads)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
     return folder
@@ -160,7 +162,7 @@ class _hold:
         self.lock.release()
 
 
-def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> None:
+def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path, threads: int | None) -> None:
     part = folder.parent / f".{folder.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -175,7 +177,7 @@ def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> None:
     (part / "config.yaml").write_text(json.dumps(order, indent=1) + "\n", encoding="utf-8")
     print(f"{stage.kind} {folder.name}: running", flush=True)
     started = time.monotonic()
-    code = _child(part)
+    code = _child(part, threads)
     if code != 0:
         raise StageFailed(f"{stage.kind} {folder.name} did not finish ({_ending(code)})")
     seconds = time.monotonic() - started
@@ -200,7 +202,7 @@ def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> None:
     print(f"{stage.kind} {folder.name}: done in {duration(seconds)}", flush=True)
 
 
-def _child(part: Path) -> int:
+def _child(part: Path, threads: int | None) -> int:
     """Run the stage in a process of its own; an interrupt ends it too.
 
     It is forked from a server that has imported the heavy libraries once: 10 s for each stage.
@@ -208,7 +210,7 @@ def _child(part: Path) -> int:
     os.environ.update({k: v for k, v in CHILD_ENVIRONMENT.items() if k not in os.environ})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=work.run, args=(part,))
+    process = context.Process(target=work.run, args=(part, threads))
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         process.start()
@@ -226,11 +228,12 @@ def _ending(code: int) -> str:
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _without_volatile(config: Any) -> Any:
+def without_volatile(config: Any) -> Any:
+    """A config without the keys that change how a stage runs, at any depth."""
     if isinstance(config, Mapping):
-        return {k: _without_volatile(v) for k, v in config.items() if k not in VOLATILE}
+        return {k: without_volatile(v) for k, v in config.items() if k not in VOLATILE}
     if isinstance(config, list | tuple):
-        return [_without_volatile(value) for value in config]
+        return [without_volatile(value) for value in config]
     return config
 
 

@@ -143,8 +143,15 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def run(folder: Path) -> None:
-    """Do the work of the stage in `folder`, and end this process: 0, or 2 with one clear line."""
+def run(folder: Path, threads: int | None) -> None:
+    """Do the work of the stage in `folder`, and end this process: 0, or 2 with one clear line.
+
+    `threads` are its CPU threads, in torch and what follows torch (vLLM in this process).
+    """
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     sys.exit(_run(folder))
 
 

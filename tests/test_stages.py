@@ -12,10 +12,10 @@ from filelock import FileLock
 
 from marco import stages
 from marco.errors import UserError
-from marco.stages import Stage, StageFailed, materialise, read_manifest
+from marco.stages import Stage, StageFailed, read_manifest
 
 
-def cheap_work(folder):
+def cheap_work(folder, threads):
     """A stage's work without models: writes its inputs, counts its runs, fails as it is told."""
     order = json.loads((folder / "config.yaml").read_text())
     (folder / "out.txt").write_text(json.dumps(order["inputs"]))
@@ -35,6 +35,10 @@ def _cheap_work(monkeypatch):
 def make(tmp_path, name="a", inputs=None, **config):
     config = {"count": str(tmp_path / f"count-{name}")} | config
     return Stage(kind="trees", slug=name, config=config, inputs=inputs or {})
+
+
+def materialise(stage, outputs):
+    return stages.materialise(stage, outputs, threads=None)
 
 
 def runs(tmp_path, name="a"):
@@ -64,9 +68,9 @@ def test_inputs_are_made_first_and_their_keys_are_part_of_the_key(tmp_path):
 
 
 def test_volatile_keys_change_nothing_at_any_depth(tmp_path):
-    few = make(tmp_path, engine={"max_num_seqs": 8, "dtype": "bfloat16"}, threads=1)
-    many = make(tmp_path, engine={"max_num_seqs": 99, "dtype": "bfloat16"}, threads=2)
-    other = make(tmp_path, engine={"max_num_seqs": 8, "dtype": "float32"}, threads=1)
+    few = make(tmp_path, engine={"max_num_seqs": 8, "dtype": "bfloat16"}, cluster={"threads": 1})
+    many = make(tmp_path, engine={"max_num_seqs": 99, "dtype": "bfloat16"}, cluster={"threads": 2})
+    other = make(tmp_path, engine={"max_num_seqs": 8, "dtype": "float32"}, cluster={"threads": 1})
     assert few.key == many.key != other.key
 
 
@@ -99,7 +103,7 @@ def test_a_stage_that_is_killed_names_the_signal_and_leaves_its_inputs_intact(tm
     assert read_manifest(inner.folder(tmp_path))["status"] == "finished"
 
 
-def _sleeper(folder):
+def _sleeper(folder, threads):
     stages.work.end_with_script()
     (folder.parent / "child").write_text(str(os.getpid()))
     time.sleep(600)

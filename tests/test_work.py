@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from safetensors import SafetensorError
 
 from marco import work
@@ -13,7 +14,7 @@ from marco.errors import UserError
 def ended(tmp_path, monkeypatch):
     """The exit code of a stage whose work raises what is told."""
 
-    def ended(error=None):
+    def ended(error=None, threads=None):
         def do(config, inputs, labels, out):
             assert (config, inputs, labels, out) == ({"a": 1}, {}, {}, tmp_path)
             if error is not None:
@@ -23,7 +24,7 @@ def ended(tmp_path, monkeypatch):
         order = {"kind": "student", "config": {"a": 1}, "inputs": {}, "labels": {}}
         (tmp_path / "config.yaml").write_text(json.dumps(order))
         with pytest.raises(SystemExit) as end:
-            work.run(tmp_path)
+            work.run(tmp_path, threads)
         return end.value.code
 
     return ended
@@ -45,3 +46,15 @@ def test_what_a_person_can_mend_is_one_line(ended, capsys, error, line):
 def test_other_ends(ended):
     assert ended() == 0
     assert ended(KeyboardInterrupt()) == 130
+
+
+def test_a_stage_keeps_to_its_threads(tmp_path, monkeypatch, ended):
+    seen = []
+    monkeypatch.setattr(work, "quiet", lambda: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    try:
+        ended()
+        ended(threads=3)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [before, 3]

@@ -20,7 +20,7 @@ from marco.stages import MANIFEST, read_manifest
 
 FILE = "results.json"
 # What is told otherwise, or where and how a row runs.
-NO_SETTINGS = {"seed", "outputs", "logger", "table", "engine", "trees"}
+NO_SETTINGS = {"seed", "outputs", "table", "engine", "trees"}
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 

@@ -66,7 +66,6 @@ class TrainerConfig(_Section):
     precision: Precision
     micro_batch_tokens: Positive
     max_tokens: Positive
-    threads: Positive | None
     accelerator: Accelerator
     devices: Literal[1]
     save_dtype: SaveDtype

@@ -42,7 +42,7 @@ def train_student(
     reference of another dataset, and a loss that is not finite.
     """
     started = time.monotonic()
-    _prepare(trainer.threads, trainer.accelerator)
+    _check_device(trainer.accelerator)
     torch.manual_seed(seed)
     model, tokenizer = load_student(start, precision=trainer.precision)
     data = read_examples(dataset, tokenizer, max_tokens=trainer.max_tokens)
@@ -78,7 +78,6 @@ def write_reference(
     precision: Precision,
     micro_batch_tokens: int,
     max_tokens: int,
-    threads: int | None,
     accelerator: Accelerator,
     progress: type[Progress] | None = None,
 ) -> dict[str, float]:
@@ -88,7 +87,7 @@ def write_reference(
     the margin h starts at 0. Returns counts and seconds; raises `UserError` for unusable folders.
     """
     started = time.monotonic()
-    _prepare(threads, accelerator)
+    _check_device(accelerator)
     model, tokenizer = load_student(start, precision=precision)
     device = "cuda" if accelerator == "gpu" else "cpu"
     model.eval().to(device)
@@ -169,11 +168,9 @@ def _run(
         bar.close()
 
 
-def _prepare(threads: int | None, accelerator: Accelerator) -> None:
+def _check_device(accelerator: Accelerator) -> None:
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("trainer.accelerator is gpu, but torch sees no GPU; use trainer=cpu")
-    if threads is not None:
-        torch.set_num_threads(threads)
 
 
 def _check_fit(loss: LossConfig, data: ExampleSet, dataset: Path, reference: Path | None) -> None:

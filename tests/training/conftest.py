@@ -112,7 +112,6 @@ def settings() -> Callable[..., TrainerConfig]:
             "precision": "64-true",
             "micro_batch_tokens": 100_000,
             "max_tokens": 200,
-            "threads": None,
             "accelerator": "cpu",
             "devices": 1,
             "save_dtype": "float32",

@@ -34,7 +34,6 @@ def reference(start: Path, dataset: Path, out: Path, precision: Any = "64-true")
         precision=precision,
         micro_batch_tokens=120,
         max_tokens=200,
-        threads=None,
         accelerator="cpu",
     )
     return out
