@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from marco.data.config import DataConfig, LengthConfig, PairsConfig
-from marco.engines.registry import EngineConfig
+from marco.engines.registry import EngineConfig, engine_of
 from marco.errors import UserError
 from marco.reporting.config import LoggerConfig
 from marco.reporting.paper import load_paper
@@ -39,11 +39,15 @@ class Section(BaseModel):
 
 
 class Checkpoint(Section):
-    """A model that takes part in the search; `model` is a folder, a hub name, or `embedded`."""
+    """A model that takes part in the search; `model` is a folder, a hub name, or `embedded`.
+
+    `engine` holds what differs from the section of that name, for this model.
+    """
 
     model: str
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
+    engine: dict[str, Any]
 
 
 class ModelsConfig(Section):
@@ -172,10 +176,14 @@ COMPARED: dict[str, Any] = {
     "pattern": AnyPattern,
     "kinds": Kinds,
     "models": ModelsConfig,
+    "engine": EngineConfig,
     "recipe": RecipeConfig,
     "loss": LossConfig,
     "table": TableConfig | None,
 }
+
+
+_ENGINE: Any = TypeAdapter(EngineConfig)
 
 
 def _misfits(sections: Mapping[str, Any]) -> list[str]:
@@ -198,6 +206,13 @@ def _misfits(sections: Mapping[str, Any]) -> list[str]:
             for kind, name in models.roles.items()
             if name not in models.checkpoints
         ]
+    if models and (engine := sections.get("engine")):
+        for name, checkpoint in models.checkpoints.items():
+            try:
+                _ENGINE.validate_python(engine_of(engine.model_dump(), checkpoint.engine))
+            except ValidationError as error:
+                where = f"models.checkpoints.{name}.engine"
+                problems += [f"{where}.{e['loc'][-1]}: {e['msg']}" for e in error.errors()]
     recipe, loss, table = (sections.get(name) for name in ("recipe", "loss", "table"))
     if recipe and loss and "preference" in recipe.trains and loss.preference is None:
         problems.append(f"recipe {recipe.name} needs pairs, but loss.preference is null")

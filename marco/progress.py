@@ -1,7 +1,8 @@
-"""Progress in plain lines: what runs, how much of it is done, at which rate, how long still."""
+"""Progress: what runs, how much of it is done, at which rate, how long still."""
 
 import sys
 import time
+from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -12,39 +13,91 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Prints a line at most every `every_s` seconds, so that a log file stays readable."""
+    """A bar and its figures that stay in place in a terminal; elsewhere plain lines.
+
+    A plain line is printed at most every `every_s` seconds, so that a log file stays readable.
+    """
 
     def __init__(self, label: str, total: int, unit: str, *, every_s: float = 5.0) -> None:
-        self.label, self.total, self.unit, self.every_s = label, total, unit, every_s
+        self.label, self.total, self.unit = label, total, unit
         self.started = self.printed = time.monotonic()
-        self.done, self.share = 0, 0.0
+        self.done, self.share, self.known_share = 0, 0.0, 0.0
         self.figures: dict[str, object] = {}
+        self.live = _Live() if sys.stdout.isatty() else None
+        self.every_s = 0.5 if self.live else every_s
 
-    def update(self, done: int, *, share: float | None = None, **figures: object) -> None:
+    def update(
+        self,
+        done: int,
+        *,
+        share: float | None = None,
+        known_share: float = 0.0,
+        **figures: object,
+    ) -> None:
         """Tell that `done` of the total is done; `figures` are printed as `name value`.
 
-        `share` (0 to 1) is that of all the work, where unfinished items hold much of it.
+        `share` (0 to 1) is that of all the work, where unfinished items hold much of it;
+        `known_share` is the part of it that was there before, and took no time.
         """
-        self.done, self.figures = done, figures
+        self.done, self.figures, self.known_share = done, figures, known_share
         self.share = done / max(self.total, 1) if share is None else share
-        now = time.monotonic()
-        if now - self.printed >= self.every_s:
-            self.printed = now
-            self._print(now)
+        if self.is_due():
+            self._print()
+
+    def is_due(self) -> bool:
+        """Whether an update would be shown now."""
+        return time.monotonic() - self.printed >= self.every_s
 
     def rate(self, amount: float) -> int:
         """`amount` per second since the start."""
         return round(amount / max(time.monotonic() - self.started, 1e-9))
 
     def close(self) -> None:
-        self._print(time.monotonic())
+        self._print()
+        if self.live:
+            self.live.close()
 
-    def _print(self, now: float) -> None:
-        elapsed = now - self.started
-        parts = [f"{self.done}/{self.total} {self.unit}"]
-        parts += [f"{name.replace('_', ' ')} {value}" for name, value in self.figures.items()]
-        if 0 < self.share < 1 and self.done < self.total:
-            parts.append(f"ETA {duration(elapsed / self.share * (1 - self.share))}")
+    def _print(self) -> None:
+        self.printed = time.monotonic()
+        parts = [f"{name.replace('_', ' ')} {value}" for name, value in self.figures.items()]
+        parts = [f"{self.done}/{self.total} {self.unit}", *parts, self._time()]
+        if self.live:
+            self.live.show(self.label, self.share, parts)
         else:
-            parts.append(f"took {duration(elapsed)}")
-        print(f"  {self.label}: " + " · ".join(parts), file=sys.stdout, flush=True)
+            print(f"  {self.label}: " + " · ".join(parts), flush=True)
+
+    def _time(self) -> str:
+        elapsed = self.printed - self.started
+        made = self.share - self.known_share
+        if made > 0 and self.share < 1 and self.done < self.total:
+            return f"ETA {duration(elapsed / made * (1 - self.share))}"
+        return f"took {duration(elapsed)}"
+
+
+class _Live:
+    """The display of a terminal: a bar, and the figures in columns below it."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self.live = Live(refresh_per_second=4)
+        self.live.start()
+
+    def show(self, label: str, share: float, parts: list[str]) -> None:
+        self.live.update(self._drawn(label, share, parts))
+
+    def close(self) -> None:
+        self.live.stop()
+
+    def _drawn(self, label: str, share: float, parts: list[str]) -> Any:
+        from rich.columns import Columns
+        from rich.console import Group
+        from rich.padding import Padding
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            f"  {label}", ProgressBar(total=1.0, completed=share, width=40), f"{share:.0%}"
+        )
+        return Group(head, Padding(Columns(parts, padding=(0, 3), expand=False), (0, 0, 0, 4)))

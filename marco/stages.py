@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from marco import work
 from marco.errors import UserError
+from marco.failpoints import cross
 from marco.progress import duration
 
 SCHEMA = 1
@@ -38,8 +39,13 @@ VOLATILE = {
     "memory_utilization",
     "cpu_kvcache_gb",
     "enforce_eager",
+    "latency_s",
+    "log",
+    *("urls", "served_model", "api_key_env", "timeout_s", "hedge_after_s", "backoff_s"),
+    *("backoff_max_s", "take_out_after", "probe_every_s", "give_up_after_s"),
     "tensor_parallel",
 }
+RESUMED = {"journal"}  # folders of a stage that its next attempt goes on from
 PRELOAD = ["marco.preload"]
 CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -164,8 +170,7 @@ class _hold:
 
 def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path, threads: int | None) -> None:
     part = folder.parent / f".{folder.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
+    _clear(part)
     order = {
         "kind": stage.kind,
         "key": stage.key,
@@ -197,9 +202,21 @@ def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path, threads: int | 
     }
     _write_synced(part / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     _sync(part)
+    cross("stage.rename.before")
     os.rename(part, folder)
+    cross("stage.rename.after")
     _sync(folder.parent)
     print(f"{stage.kind} {folder.name}: done in {duration(seconds)}", flush=True)
+
+
+def _clear(part: Path) -> None:
+    """Remove what an attempt that was broken off has left, but for what the next goes on from."""
+    part.mkdir(exist_ok=True)
+    for path in part.iterdir():
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.name not in RESUMED:
+            shutil.rmtree(path)
 
 
 def _child(part: Path, threads: int | None) -> int:

@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -19,93 +20,120 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
 from marco.errors import UserError
+from marco.termination import exit_on_sigterm
 
-Work = Callable[[Mapping[str, Any], Mapping[str, Path], Mapping[str, Any], Path], None]
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a stage is to make (see `marco.stages.Stage`), and the folder that it goes to."""
+
+    kind: str
+    key: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    labels: Mapping[str, Any]
+    out: Path
+
+    @classmethod
+    def read(cls, folder: Path) -> "Order":
+        values = json.loads((folder / "config.yaml").read_text(encoding="utf-8"))
+        inputs = {name: Path(path) for name, path in values.pop("inputs").items()}
+        return cls(**values, inputs=inputs, out=folder)
+
+    @property
+    def models(self) -> Path:
+        """Where models are kept: `outputs/models`, beside the stages."""
+        return self.out.parent.parent / "models"
+
+    def student(self, name: str = "start") -> Path:
+        """The folder of the student that comes in: one of ours, or the model of the config."""
+        from marco.engines.registry import model_folder
+
+        return self.inputs.get(name) or model_folder(self.config["student"], cache=self.models)
 
 
-def grow_trees(
-    config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Mapping[str, Any], out: Path
-) -> None:
+Work = Callable[[Order], None]
+
+
+def grow_trees(order: Order) -> None:
     """Search a tree for every training problem."""
     from marco.search.grow import grow
     from marco.tasks.registry import TaskConfig, make_task
 
-    task = make_task(TypeAdapter(TaskConfig).validate_python(labels["task"]))
-    grow(config, task, task.problems("train"), out=out, cache=_cache(out))
+    task = make_task(TypeAdapter(TaskConfig).validate_python(order.labels["task"]))
+    grow(
+        order.config,
+        task,
+        task.problems("train"),
+        run=order.key,
+        out=order.out,
+        models=order.models,
+    )
 
 
-def build_dataset(
-    config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Mapping[str, Any], out: Path
-) -> None:
+def build_dataset(order: Order) -> None:
     """Take SFT chains or preference pairs from trees."""
     from marco.data.datasets import build_pairs, build_sft, save
     from marco.data.statistics import format_stats
     from marco.engines.prompts import ChatTokenizer
-    from marco.engines.registry import model_folder
     from marco.search.tree import read_trees
 
-    encode = ChatTokenizer.load(model_folder(config["student"], cache=_cache(out))).encode
-    trees = list(read_trees(inputs["trees"]))
+    encode = ChatTokenizer.load(order.student()).encode
+    trees = list(read_trees(order.inputs["trees"]))
     shared = {
         "encode": encode,
-        "bucket": config["bucket"],
-        "max_tokens": config["data"]["max_tokens"],
-        "rng": random.Random(f"{config['form']}/{config['bucket']}"),
+        "bucket": order.config["bucket"],
+        "max_tokens": order.config["data"]["max_tokens"],
+        "rng": random.Random(f"{order.config['form']}/{order.config['bucket']}"),
     }
-    if config["form"] == "sft":
-        rows, stats = build_sft(trees, per_tree=config["data"]["sft_per_tree"], **shared)
+    if order.config["form"] == "sft":
+        rows, stats = build_sft(trees, per_tree=order.config["data"]["sft_per_tree"], **shared)
     else:
-        rows, stats = build_pairs(trees, **config["pairs"], **shared)
-    save(rows, out, stats=stats)
+        rows, stats = build_pairs(trees, **order.config["pairs"], **shared)
+    save(rows, order.out, stats=stats)
     print(format_stats(stats), flush=True)
 
 
-def write_reference(
-    config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Mapping[str, Any], out: Path
-) -> None:
+def write_reference(order: Order) -> None:
     """Log-probabilities of a dataset under the model that training starts from."""
     from marco.progress import Progress
     from marco.training import fit
 
-    settings = {k: v for k, v in config.items() if k != "student"}
+    settings = {k: v for k, v in order.config.items() if k != "student"}
     fit.write_reference(
-        start=_start(config, inputs, out),
-        dataset=inputs["dataset"],
-        out=out,
+        start=order.student(),
+        dataset=order.inputs["dataset"],
+        out=order.out,
         progress=Progress,
         **settings,
     )
 
 
-def train_student(
-    config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Mapping[str, Any], out: Path
-) -> None:
+def train_student(order: Order) -> None:
     """Train a student and save it as a plain Hugging Face folder."""
     from marco.progress import Progress
     from marco.training import fit
     from marco.training.config import LossConfig, TrainerConfig
 
     fit.train_student(
-        start=_start(config, inputs, out),
-        dataset=inputs["dataset"],
-        reference=inputs.get("reference"),
-        out=out,
-        loss=LossConfig(**config["loss"]),
-        trainer=TrainerConfig(**config["trainer"]),
-        seed=config["seed"],
-        lineage={"title": labels["title"], "student": config["student"]}
-        | {name: path.name for name, path in inputs.items()},
+        start=order.student(),
+        dataset=order.inputs["dataset"],
+        reference=order.inputs.get("reference"),
+        out=order.out,
+        loss=LossConfig(**order.config["loss"]),
+        trainer=TrainerConfig(**order.config["trainer"]),
+        seed=order.config["seed"],
+        lineage={"title": order.labels["title"], "student": order.config["student"]}
+        | {name: path.name for name, path in order.inputs.items()},
         progress=Progress,
     )
 
 
-def score(
-    config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Mapping[str, Any], out: Path
-) -> None:
+def score(order: Order) -> None:
     """Evaluate a student on its tasks."""
     from marco.evaluation.runner import evaluate
 
-    evaluate(config, labels, student=_start(config, inputs, out, "student"), out=out)
+    evaluate(order.config, order.labels, student=order.student("student"), out=order.out)
 
 
 WORK: dict[str, Work] = {
@@ -115,19 +143,6 @@ WORK: dict[str, Work] = {
     "student": train_student,
     "scores": score,
 }
-
-
-def _cache(out: Path) -> Path:
-    """Where models are kept: `outputs/models`, beside the stages."""
-    return out.parent.parent / "models"
-
-
-def _start(
-    config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, name: str = "start"
-) -> Path:
-    from marco.engines.registry import model_folder
-
-    return inputs[name] if name in inputs else model_folder(config["student"], cache=_cache(out))
 
 
 def quiet() -> None:
@@ -157,11 +172,11 @@ def run(folder: Path, threads: int | None) -> None:
 
 def _run(folder: Path) -> int:
     end_with_script()
-    order = json.loads((folder / "config.yaml").read_text(encoding="utf-8"))
-    inputs = {name: Path(path) for name, path in order["inputs"].items()}
+    exit_on_sigterm()
+    order = Order.read(folder)
     try:
         quiet()
-        WORK[order["kind"]](order["config"], inputs, order["labels"], folder)
+        WORK[order.kind](order)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2

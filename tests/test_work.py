@@ -13,15 +13,16 @@ from marco.errors import UserError
 @pytest.fixture
 def ended(tmp_path, monkeypatch):
     """The exit code of a stage whose work raises what is told."""
+    monkeypatch.setattr(work, "exit_on_sigterm", lambda: None)
 
     def ended(error=None, threads=None):
-        def do(config, inputs, labels, out):
-            assert (config, inputs, labels, out) == ({"a": 1}, {}, {}, tmp_path)
+        def do(order):
+            assert (order.config, order.inputs, order.out) == ({"a": 1}, {}, tmp_path)
             if error is not None:
                 raise error
 
         monkeypatch.setitem(work.WORK, "student", do)
-        order = {"kind": "student", "config": {"a": 1}, "inputs": {}, "labels": {}}
+        order = {"kind": "student", "key": "k", "config": {"a": 1}, "inputs": {}, "labels": {}}
         (tmp_path / "config.yaml").write_text(json.dumps(order))
         with pytest.raises(SystemExit) as end:
             work.run(tmp_path, threads)

@@ -37,7 +37,7 @@ class ChatTokenizer:
             | set(tokenizer.all_special_tokens)
         )
         self.eos_token_id: int = tokenizer.eos_token_id
-        self.encode = lru_cache(maxsize=100_000)(self._encode)
+        self.encode = lru_cache(maxsize=4096)(self._encode)
 
     @classmethod
     def load(cls, path: Path | str) -> "ChatTokenizer":

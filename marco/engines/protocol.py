@@ -18,12 +18,13 @@ class Sampling:
 class Request:
     """`n` continuations by `model` of a prompt in token ids.
 
-    `key` is unique within a run: (problem, path of the node, kind, sample index). A continuation
-    ends before a `stop` string.
+    `key` is unique within a run: (problem, path of the node, kind, sample index). `kind` is what is
+    written: a kind of node. A continuation ends before a `stop` string.
     """
 
     key: str
     model: str
+    kind: str
     prompt_ids: tuple[int, ...]
     n: int
     stop: tuple[str, ...]
@@ -41,10 +42,16 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """The `n` completions of a request, in the order of their sample index."""
+    """The `n` completions of a request, in the order of their sample index.
+
+    `cached_tokens` of its prompt came out of the engine's prefix cache; `is_replayed` where the
+    journal gave it, and no engine worked.
+    """
 
     key: str
     completions: tuple[Completion, ...]
+    cached_tokens: int = 0
+    is_replayed: bool = False
 
 
 class Engine(Protocol):

@@ -1,11 +1,13 @@
 """The engines by name, and what a model's name stands for."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from marco.embedded import embedded_model
+from marco.engines.openai import OpenAIConfig, OpenAIEngine
 from marco.engines.protocol import Engine
 from marco.engines.vllm import VLLMConfig, VLLMEngine
 from marco.errors import UserError
@@ -19,28 +21,48 @@ class ScriptedConfig(BaseModel):
     name: Literal["scripted"]
     script: str
     max_num_seqs: PositiveInt
+    latency_s: NonNegativeFloat
+    log: Path | None
 
 
-EngineConfig = Annotated[VLLMConfig | ScriptedConfig, Field(discriminator="name")]
+AnyEngine = VLLMConfig | OpenAIConfig | ScriptedConfig
+EngineConfig = Annotated[AnyEngine, Field(discriminator="name")]
 EMBEDDED = "embedded"
 # The same weights once more, in files that neither vLLM nor transformers takes here.
 OTHER_FORMS = ["*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "original/*", "onnx/*"]
+WEIGHTS = [*OTHER_FORMS, "*.safetensors", "*.bin", "*.pt"]
 
 
-def make_engine(config: VLLMConfig | ScriptedConfig, model: Path) -> Engine:
-    """Start an engine on a model's folder."""
+def engine_of(section: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a checkpoint's engine: the section `engine` with what is its own; another
+    kind of engine is told wholly.
+    """
+    is_another = own.get("name", section["name"]) != section["name"]
+    return dict(own) if is_another else {**section, **own}
+
+
+def make_engine(config: AnyEngine, folder: Path, *, model: str) -> Engine:
+    """Start an engine on a model: its folder, or its name where a server holds it."""
     if isinstance(config, VLLMConfig):
-        return VLLMEngine(model, config)
+        return VLLMEngine(folder, config)
+    if isinstance(config, OpenAIConfig):
+        return OpenAIEngine(model, config)
     from marco.engines.scripted import SCRIPTS, ScriptedEngine
 
     if config.script not in SCRIPTS:
         raise UserError(f"engine.script: no script {config.script!r}; there are {sorted(SCRIPTS)}")
-    return ScriptedEngine(SCRIPTS[config.script], max_in_flight=config.max_num_seqs)
+    return ScriptedEngine(
+        SCRIPTS[config.script],
+        max_in_flight=config.max_num_seqs,
+        latency_s=config.latency_s,
+        log=config.log,
+    )
 
 
-def model_folder(model: str, *, cache: Path) -> Path:
+def model_folder(model: str, *, cache: Path, weights: bool = True) -> Path:
     """The folder of a model: given as one, `embedded` (it comes with the installation), or a hub
-    name, which is downloaded once. UserError where there is no such model.
+    name, which is downloaded once, with its weights or without them. UserError where there is no
+    such model.
     """
     if model == EMBEDDED:
         return embedded_model(cache)
@@ -49,7 +71,7 @@ def model_folder(model: str, *, cache: Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, ignore_patterns=OTHER_FORMS))
+        return Path(snapshot_download(model, ignore_patterns=OTHER_FORMS if weights else WEIGHTS))
     except Exception as error:  # the hub's client raises a dozen kinds
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UserError(

@@ -41,7 +41,6 @@ class VLLMEngine:
     def __init__(self, model: Path | str, config: VLLMConfig) -> None:
         self.max_in_flight = config.max_num_seqs
         self.waiting: dict[str, Request] = {}
-        self.prompt_tokens = self.cached_tokens = 0
         self.max_model_len = config.max_model_len
         self.refused: list[Response] = []
         self.engine = _start(model, config)
@@ -87,8 +86,6 @@ class VLLMEngine:
 
     def _response(self, output: Any) -> Response:
         request = self.waiting.pop(output.request_id)
-        self.prompt_tokens += len(request.prompt_ids)
-        self.cached_tokens += output.num_cached_tokens or 0
         samples = sorted(output.outputs, key=lambda sample: sample.index)
         return Response(
             key=request.key,
@@ -96,6 +93,7 @@ class VLLMEngine:
                 Completion(text=s.text, tokens=len(s.token_ids), finish=s.finish_reason or "stop")
                 for s in samples
             ),
+            cached_tokens=output.num_cached_tokens or 0,
         )
 
 

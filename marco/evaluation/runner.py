@@ -34,7 +34,7 @@ def evaluate(
     decoding = config["decoding"]
     if isinstance(checked, VLLMConfig):  # the models of the search may be spread over more GPUs
         checked = checked.model_copy(update={"tensor_parallel": decoding["tensor_parallel"]})
-    engine = make_engine(checked, student)
+    engine = make_engine(checked, student, model=labels["student"])
     sampling = Sampling(
         temperature=decoding["temperature"],
         top_p=decoding["top_p"],
@@ -80,6 +80,7 @@ def sample(
             Request(
                 key=f"{task.name}/{problem.id}",
                 model="student",
+                kind="chain",
                 prompt_ids=tokenizer.prompt([{"role": "user", "content": problem.problem}]),
                 n=1,
                 stop=(),

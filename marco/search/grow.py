@@ -1,54 +1,100 @@
 """Grows the trees of a task's problems with real engines, and writes them down."""
 
+import json
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import cache as remember
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.prompts import ChatTokenizer
-from marco.engines.protocol import Engine, Response, Sampling
-from marco.engines.registry import EngineConfig, make_engine, model_folder
-from marco.progress import Progress
+from marco.engines.protocol import Sampling
+from marco.engines.registry import EngineConfig, engine_of, make_engine, model_folder
 from marco.search.mcts import Search, TreeSearch, Writer
-from marco.search.pattern import AnyPattern, Kinds, MixedPattern, NodeKind, Pattern
-from marco.search.scheduler import run_searches
+from marco.search.pattern import AnyPattern, MixedPattern, NodeKind, Pattern
+from marco.search.report import SearchReport, cost_table, summary
+from marco.search.scheduler import Scheduler
 from marco.search.settings import SearchConfig
-from marco.search.tree import Tree, write_trees
+from marco.search.tree import read_trees, write_trees
 from marco.tasks.examples import chat
 from marco.tasks.problem import Problem
 from marco.tasks.registry import Task
 
 
 def grow(
-    config: Mapping[str, Any], task: Task, problems: Sequence[Problem], *, out: Path, cache: Path
+    config: Mapping[str, Any],
+    task: Task,
+    problems: Sequence[Problem],
+    *,
+    run: str,
+    out: Path,
+    models: Path,
 ) -> None:
     """Search a tree for every problem and write `trees.jsonl` in the problems' order.
 
-    `config` holds the sections models, engine, kinds, pattern, search and search_seed.
+    `config` holds the sections models, engine, kinds, pattern, search and search_seed; `models` is
+    the folder where models are kept. What engines answer and which trees are finished is kept in
+    `out/journal`, under the name `run`: a search that was broken off goes on from there.
     """
+    start, paths = _starter(config, task, problems, models=models)
+    (out / "journal").mkdir(exist_ok=True)
+    with closing(Journal(out / "journal" / "completions.sqlite", run=run)) as journal:
+        known = journal.finished()
+        left = [(i, problem) for i, problem in enumerate(problems) if i not in known]
+        if left:
+            with ExitStack() as stack:
+                engines = _start_engines(config, paths, stack, journal)
+                scheduler = Scheduler(start, engines)
+                report = SearchReport(len(problems), known, scheduler)
+                queue = _longest_first(left, config)
+                for place, tree in scheduler.run(queue, on_response=report.on_response):
+                    journal.keep_tree(place, tree.to_json())
+                    report.on_tree(tree)
+                report.close()
+        write_trees(out / "trees.jsonl", journal.trees())
+        print("\n".join(f"  {line}" for line in cost_table(journal.costs())), flush=True)
+    print("\n".join(f"  {line}" for line in summary(read_trees(out))), flush=True)
+
+
+def _starter(
+    config: Mapping[str, Any], task: Task, problems: Sequence[Problem], *, models: Path
+) -> tuple[Callable[[Problem], Search], dict[str, Path]]:
+    """What starts the search of a problem, and the folder of each checkpoint's model."""
     kinds = {name: NodeKind(**kind) for name, kind in config["kinds"].items()}
     pattern: Pattern | MixedPattern = TypeAdapter(AnyPattern).validate_python(config["pattern"])
     settings = SearchConfig(**config["search"])
     seed = config["search_seed"]
     checkpoints = config["models"]["checkpoints"]
-    paths = {name: model_folder(c["model"], cache=cache) for name, c in checkpoints.items()}
+    paths = {
+        name: model_folder(
+            c["model"],
+            cache=models,
+            weights=engine_of(config["engine"], c["engine"])["name"] == "vllm",  # else a server's
+        )
+        for name, c in checkpoints.items()
+    }
     tokenizers = {path: ChatTokenizer.load(path) for path in set(paths.values())}
-    options = [pattern] if isinstance(pattern, Pattern) else list(pattern.options.values())
-    for option in options:  # what cannot be written down is told before an engine starts
-        for tokenizer in tokenizers.values():
-            _prompter(task, tokenizer, kinds, option)(problems[0])
-    engines_by_path = _start_engines(config["engine"], set(paths.values()))
+
+    def prompter(path: Path, chosen: Pattern) -> Callable[[Problem], tuple[int, ...]]:
+        @remember
+        def prompt_ids(problem: Problem) -> tuple[int, ...]:
+            examples = task.examples(problem)
+            messages = chat(problem.problem, examples, kinds=kinds, pattern=chosen)
+            return tokenizers[path].prompt(messages)
+
+        return prompt_ids
 
     def start(problem: Problem) -> Search:
         chosen = draw_pattern(pattern, seed, problem)
+        prompters = {path: prompter(path, chosen) for path in tokenizers}
         writers = {
             kind: Writer(
                 model=name,
-                prompt_ids=_prompter(task, tokenizers[paths[name]], kinds, chosen),
+                prompt_ids=prompters[paths[name]],
                 encode=tokenizers[paths[name]].encode,
                 sampling=Sampling(
                     temperature=checkpoints[name]["temperature"],
@@ -69,12 +115,23 @@ def grow(
             seed=seed,
         ).run()
 
-    engines = {name: engines_by_path[path] for name, path in paths.items()}
-    trees = _search_all(problems, start, engines)
-    write_trees(out / "trees.jsonl", trees)
-    for engine in engines_by_path.values():
-        engine.close()
-    print("\n".join(f"  {line}" for line in summary(trees)), flush=True)
+    for option in _options(pattern):  # what cannot be written is told before an engine starts
+        for path in tokenizers:
+            prompter(path, option)(problems[0])
+    return start, paths
+
+
+def _longest_first(
+    problems: Sequence[tuple[int, Problem]], config: Mapping[str, Any]
+) -> list[tuple[int, Problem]]:
+    """Trees that will be large are begun first, so that none of them is left alone at the end."""
+    pattern: Pattern | MixedPattern = TypeAdapter(AnyPattern).validate_python(config["pattern"])
+
+    def size(placed: tuple[int, Problem]) -> tuple[int, int]:
+        rows = draw_pattern(pattern, config["search_seed"], placed[1]).transitions.values()
+        return sum(sum(row.values()) for row in rows), len(placed[1].problem)
+
+    return sorted(problems, key=size, reverse=True)
 
 
 def draw_pattern(pattern: Pattern | MixedPattern, seed: int, problem: Problem) -> Pattern:
@@ -85,62 +142,23 @@ def draw_pattern(pattern: Pattern | MixedPattern, seed: int, problem: Problem) -
     return pattern.options[random.Random(f"{seed}/{problem.id}/pattern").choice(names)]
 
 
-def summary(trees: Sequence[Tree]) -> list[str]:
-    """What the search found, in lines for the terminal."""
-    status = Counter(tree.status for tree in trees)
-    verdicts = [Counter(node.verdict for node in tree.nodes) for tree in trees]
-    mixed = sum(v["correct"] > 0 and v["wrong"] > 0 for v in verdicts)
-    total = sum(verdicts, Counter())
-    copies = sum(node.copies - 1 for tree in trees for node in tree.nodes)
-    return [
-        f"trees {len(trees)}: " + ", ".join(f"{k} {n}" for k, n in status.most_common()),
-        f"chains: correct {total['correct']}, wrong {total['wrong']}, "
-        f"no answer {total['no_answer']}; duplicate siblings merged {copies}",
-        f"trees with a correct and a wrong chain: {mixed} ({mixed / len(trees):.0%})",
-    ]
+def _options(pattern: Pattern | MixedPattern) -> list[Pattern]:
+    return [pattern] if isinstance(pattern, Pattern) else list(pattern.options.values())
 
 
-def _start_engines(config: Mapping[str, Any], paths: set[Path]) -> dict[Path, Engine]:
-    """One engine per checkpoint, however many roles it has."""
-    checked: Any = TypeAdapter(EngineConfig).validate_python(config)
-    return {path: make_engine(checked, path) for path in sorted(paths)}
-
-
-def _prompter(task: Task, tokenizer: ChatTokenizer, kinds: Kinds, pattern: Pattern) -> Any:
-    @remember
-    def prompt_ids(problem: Problem) -> tuple[int, ...]:
-        examples = task.examples(problem)
-        return tokenizer.prompt(chat(problem.problem, examples, kinds=kinds, pattern=pattern))
-
-    return prompt_ids
-
-
-def _search_all(
-    problems: Sequence[Problem], start: Any, engines: Mapping[str, Engine]
-) -> list[Tree]:
-    progress = Progress("trees", len(problems), "problems")
-    tokens = finished_tokens = solved = 0
-    trees: dict[int, Tree] = {}
-
-    def tell() -> None:
-        # Many trees are open side by side, so the tokens tell what is done, and not the trees.
-        expected = len(problems) * finished_tokens / max(len(trees), 1)
-        progress.update(
-            len(trees),
-            share=min(tokens / expected, 1.0) if expected else 0.0,
-            solved=solved,
-            tokens_per_s=progress.rate(tokens),
-        )
-
-    def on_response(response: Response) -> None:
-        nonlocal tokens
-        tokens += sum(completion.tokens for completion in response.completions)
-        tell()
-
-    for place, tree in run_searches(problems, start, engines, on_response=on_response):
-        trees[place] = tree
-        finished_tokens += tree.usage["completion_tokens"]
-        solved += tree.status == "solved"
-        tell()
-    progress.close()
-    return [trees[place] for place in sorted(trees)]
+def _start_engines(
+    config: Mapping[str, Any], paths: Mapping[str, Path], stack: ExitStack, journal: Journal
+) -> dict[str, JournaledEngine]:
+    """The engine of each checkpoint; checkpoints of one model and the same settings share one."""
+    started: dict[str, JournaledEngine] = {}
+    engines = {}
+    for name, checkpoint in config["models"]["checkpoints"].items():
+        settings = engine_of(config["engine"], checkpoint["engine"])
+        identity = json.dumps([str(paths[name]), settings], sort_keys=True)
+        if identity not in started:
+            checked: Any = TypeAdapter(EngineConfig).validate_python(settings)
+            engine = make_engine(checked, paths[name], model=checkpoint["model"])
+            started[identity] = JournaledEngine(engine, journal)
+            stack.callback(engine.close)
+        engines[name] = started[identity]
+    return engines

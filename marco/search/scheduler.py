@@ -1,23 +1,30 @@
 """Runs the searches of many problems side by side on the engines they share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from marco.engines.protocol import Engine, Request, Response
 from marco.search.mcts import Search
 from marco.search.tree import Tree
 from marco.tasks.problem import Problem
 
+Placed = tuple[int, Problem]
+
 
 class _Running:
     """A search, the requests it waits for, and the responses that have come so far."""
 
-    def __init__(self, search: Search, waiting: list[Request]) -> None:
-        self.search, self.waiting = search, waiting
+    def __init__(self, place: int, search: Search) -> None:
+        self.place, self.search = place, search
+        self.waiting: list[Request] = next(search)
         self.responses: dict[str, Response] = {}
+        self.tokens = 0
 
     def take(self, response: Response) -> bool:
         """Keep a response; true once all have come."""
         self.responses[response.key] = response
+        self.tokens += sum(completion.tokens for completion in response.completions)
         return len(self.responses) == len(self.waiting)
 
     def go_on(self) -> None:
@@ -27,53 +34,123 @@ class _Running:
         self.waiting = self.search.send(responses)
 
 
-def run_searches(
-    problems: Iterable[Problem],
-    start: Callable[[Problem], Search],
-    engines: Mapping[str, Engine],
-    *,
-    on_response: Callable[[Response], None],
-) -> Iterator[tuple[int, Tree]]:
-    """Trees as they are finished, each with the place of its problem.
+@dataclass(frozen=True, order=True)
+class _Waiting:
+    """A request that waits for a place; the tree that has cost most tokens goes first."""
 
-    As many trees are open as the engines have places for sequences, so that the engines are kept
-    full while at most that many trees are held in memory. Which trees run side by side has no
-    influence on any of them: a search sees its own responses only, in the order of its requests.
+    spent: int  # tokens of the tree, negative: the heap's smallest comes first
+    number: int  # of equals, the one that has waited longest
+    request: Request
+    running: _Running
+
+    @classmethod
+    def of(cls, running: _Running, request: Request, number: int) -> "_Waiting":
+        return cls(-running.tokens, number, request, running)
+
+
+class _Lane:
+    """An engine's queue: it is handed as many sequences as it works on at once, and no more."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.queue: list[_Waiting] = []
+        self.owners: dict[str, _Waiting] = {}
+        self.in_flight = self.queued = 0  # sequences
+
+    def put(self, waiting: _Waiting) -> None:
+        heapq.heappush(self.queue, waiting)
+        self.queued += waiting.request.n
+
+    def fill(self) -> None:
+        """Hand requests to the engine while it has places; a large one when it has nothing else."""
+        while self.queue:
+            n = self.queue[0].request.n
+            if self.in_flight and self.in_flight + n > self.engine.max_in_flight:
+                return
+            waiting = heapq.heappop(self.queue)
+            self.queued -= n
+            self.in_flight += n
+            self.owners[waiting.request.key] = waiting
+            self.engine.submit(waiting.request)
+
+    def poll(self) -> Sequence[tuple[_Running, Request, Response]]:
+        if not self.owners:
+            return []
+        done = []
+        for response in self.engine.poll():
+            waiting = self.owners.pop(response.key)
+            self.in_flight -= waiting.request.n
+            done.append((waiting.running, waiting.request, response))
+        return done
+
+
+class Scheduler:
+    """Searches many problems at once; how many depends on what the engines can take.
+
+    A tree is opened when the engines would have places free otherwise, so that they are full and
+    few trees are held in memory. Which trees run side by side has no influence on any of them:
+    a search sees its own responses only, in the order of its requests.
     """
-    queue = enumerate(problems)
-    # A checkpoint in several roles is one engine.
-    places = sum(engine.max_in_flight for engine in dict.fromkeys(engines.values()))
-    owners: dict[str, tuple[int, _Running]] = {}
-    opened = 0
 
-    def submit(place: int, running: _Running) -> None:
-        for request in running.waiting:
-            owners[request.key] = (place, running)
-            engines[request.model].submit(request)
+    def __init__(
+        self,
+        start: Callable[[Problem], Search],
+        engines: Mapping[str, Engine],
+    ) -> None:
+        self.start = start
+        # A checkpoint in several roles is one engine.
+        lanes = {id(engine): _Lane(engine) for engine in engines.values()}
+        self.lanes = list(lanes.values())
+        self.lane_of = {name: lanes[id(engine)] for name, engine in engines.items()}
+        self._places = sum(lane.engine.max_in_flight for lane in self.lanes)
+        self.open = self.asked = self._rounds = self._filled = 0
 
-    while True:
-        while opened < places and (item := next(queue, None)) is not None:
+    @property
+    def fullness(self) -> float:
+        """Sequences that the engines worked on, as a share of what they could, so far."""
+        return self._filled / (self._places * self._rounds) if self._rounds else 0.0
+
+    def run(
+        self, problems: Iterable[Placed], *, on_response: Callable[[Request, Response], None]
+    ) -> Iterator[tuple[int, Tree]]:
+        """Trees as they are finished, each with the place of its problem."""
+        queue = iter(problems)
+        while True:
+            yield from self._open(queue)
+            if not self.open:
+                return
+            for lane in self.lanes:
+                lane.fill()
+                self._filled += lane.in_flight
+            self._rounds += 1
+            for lane in self.lanes:
+                for running, request, response in lane.poll():
+                    on_response(request, response)
+                    if not running.take(response):
+                        continue
+                    try:
+                        running.go_on()
+                    except StopIteration as finished:
+                        self.open -= 1
+                        yield running.place, finished.value
+                    else:
+                        self._submit(running)
+
+    def _open(self, queue: Iterator[Placed]) -> Iterator[tuple[int, Tree]]:
+        """Open trees while the engines have more places than there are requests for them."""
+        while sum(lane.in_flight + lane.queued for lane in self.lanes) < self._places:
+            if (item := next(queue, None)) is None:
+                return
             place, problem = item
-            search = start(problem)
             try:
-                running = _Running(search, next(search))
+                running = _Running(place, self.start(problem))
             except StopIteration as finished:  # it asked for nothing
                 yield place, finished.value
                 continue
-            opened += 1
-            submit(place, running)
-        if not opened:
-            return
-        for engine in dict.fromkeys(engines.values()):
-            for response in engine.poll():
-                on_response(response)
-                place, running = owners.pop(response.key)
-                if not running.take(response):
-                    continue
-                try:
-                    running.go_on()
-                except StopIteration as finished:
-                    opened -= 1
-                    yield place, finished.value
-                else:
-                    submit(place, running)
+            self.open += 1
+            self._submit(running)
+
+    def _submit(self, running: _Running) -> None:
+        for request in running.waiting:
+            self.asked += 1
+            self.lane_of[request.model].put(_Waiting.of(running, request, self.asked))

@@ -24,10 +24,12 @@ class SearchConfig(BaseModel):
     name: str
     count: Literal["distinct", "visits"]
     c: NonNegativeFloat
+    wave: PositiveInt
     enough_correct: PositiveInt
     enough_wrong: NonNegativeInt
     accept_correct: PositiveInt
     accept_rollouts: PositiveInt
+    give_up_rollouts: PositiveInt
     max_rollouts: PositiveInt
     max_nodes: PositiveInt
     max_depth: PositiveInt

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Tree:
         record["nodes"] = [
             {
                 key: value
-                for key, value in asdict(node).items()
+                for key, value in vars(node).items()  # in the order of the fields
                 if value is not None or key not in ("verdict", "answer")
             }
             for node in self.nodes
@@ -82,9 +82,11 @@ class Tree:
         return cls(**{**record, "nodes": nodes})
 
 
-def write_trees(path: Path, trees: Iterable[Tree]) -> None:
+def write_trees(path: Path, trees: Iterable[Tree | str]) -> None:
+    """Write trees, or their lines."""
+    lines = (tree if isinstance(tree, str) else tree.to_json() for tree in trees)
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(tree.to_json() + "\n" for tree in trees)
+        file.writelines(line + "\n" for line in lines)
 
 
 def read_trees(path: Path) -> Iterator[Tree]:

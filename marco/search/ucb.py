@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from marco.search.tree import Node
 
@@ -17,8 +17,19 @@ def ucb(value: float, visits: int, parent_visits: int, *, c: float) -> float:
     return value / visits + c * math.sqrt(math.log(parent_visits) / visits)
 
 
-def best(children: Sequence[Node], parent_visits: int, *, c: float, rng: random.Random) -> Node:
-    """The child of highest UCB; ties are drawn at random."""
-    scores = [ucb(n.value, n.visits, parent_visits, c=c) for n in children]
+def best(
+    children: Sequence[Node],
+    parent_visits: int,
+    underway: Mapping[int, int],
+    *,
+    c: float,
+    rng: random.Random,
+) -> Node:
+    """The child of highest UCB; ties are drawn at random.
+
+    `underway` holds, by node id, the rollouts below a child that have no reward yet. Each counts as
+    a visit without one (virtual loss), so that the leaves of a wave differ.
+    """
+    scores = [ucb(n.value, n.visits + underway.get(n.id, 0), parent_visits, c=c) for n in children]
     top = max(scores)
     return rng.choice([n for n, s in zip(children, scores, strict=True) if s == top])

@@ -9,7 +9,7 @@ from marco.engines.protocol import Completion, Request, Sampling
 from marco.engines.scripted import ScriptedEngine
 from marco.search.mcts import Search, TreeSearch, Writer
 from marco.search.pattern import ANSWER, Kinds, NodeKind, Pattern
-from marco.search.scheduler import run_searches
+from marco.search.scheduler import Scheduler
 from marco.search.settings import SearchConfig
 from marco.search.tree import Node, Tree
 from marco.tasks.answers import verify_number
@@ -22,10 +22,12 @@ SETTINGS: dict[str, Any] = {
     "name": "test",
     "count": "distinct",
     "c": 1.414,
+    "wave": 1,
     "enough_correct": 4,
     "enough_wrong": 4,
     "accept_correct": 2,
     "accept_rollouts": 10,
+    "give_up_rollouts": 100,
     "max_rollouts": 100,
     "max_nodes": 100,
     "max_depth": 8,
@@ -91,9 +93,8 @@ def search(
 ) -> list[Tree]:
     """The trees in the order of their problems."""
     engine = ScriptedEngine(script, **engine_options)
-    trees = run_searches(
-        problems or [problem()], start, {"teacher": engine}, on_response=lambda _: None
-    )
+    scheduler = Scheduler(start, {"teacher": engine})
+    trees = scheduler.run(enumerate(problems or [problem()]), on_response=lambda *_: None)
     return [tree for _, tree in sorted(trees, key=lambda placed: placed[0])]
 
 

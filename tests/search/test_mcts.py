@@ -7,7 +7,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from marco.engines.protocol import Completion, Request
+from marco.engines.protocol import Completion, Request, Response
 from marco.engines.scripted import ScriptedEngine
 from marco.search.pattern import ANSWER, Kinds, NodeKind, Pattern
 
@@ -30,11 +30,12 @@ from .searches import (
 # Every pattern ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wave", [1, 4])
 @pytest.mark.parametrize("count", ["distinct", "visits"])
 def test_every_pattern_runs_and_keeps_its_matrix(
-    pattern: Pattern, kinds: Kinds, count: str
+    pattern: Pattern, kinds: Kinds, count: str, wave: int
 ) -> None:
-    config = settings(count=count, enough_correct=9, enough_wrong=9)
+    config = settings(count=count, wave=wave, enough_correct=9, enough_wrong=9)
     trees = search(drawn(0), starter(pattern, kinds, config), [problem(i) for i in range(8)])
     for tree in trees:
         check(tree, pattern, config)
@@ -42,11 +43,12 @@ def test_every_pattern_runs_and_keeps_its_matrix(
     assert {node.verdict for tree in trees for node in tree.nodes} >= {"correct", "wrong"}
 
 
+@pytest.mark.parametrize("wave", [1, 4])
 @pytest.mark.parametrize("count", ["distinct", "visits"])
 def test_trees_do_not_depend_on_what_ran_beside_them(
-    pattern: Pattern, kinds: Kinds, count: str
+    pattern: Pattern, kinds: Kinds, count: str, wave: int
 ) -> None:
-    start = starter(pattern, kinds, settings(count=count))
+    start = starter(pattern, kinds, settings(count=count, wave=wave))
     problems = [problem(i) for i in range(6)]
 
     def texts(**options: Any) -> list[str]:
@@ -74,6 +76,8 @@ def test_the_seed_decides(pattern: Pattern, kinds: Kinds) -> None:
     changes=st.fixed_dictionaries(
         {
             "count": st.sampled_from(["distinct", "visits"]),
+            "wave": st.integers(1, 7),
+            "give_up_rollouts": st.integers(1, 30),
             "max_rollouts": st.integers(1, 30),
             "max_nodes": st.integers(1, 60),
             "max_depth": st.integers(1, 9),
@@ -90,6 +94,63 @@ def test_any_script_ends_in_a_consistent_tree_within_its_budgets(
     check(tree, patterns[name], config)
     mending = patterns[name].on_wrong.keys() - {"thinking"}
     assert sum(n.kind in mending for n in tree.nodes) <= config.max_backtracks
+
+
+# Waves ------------------------------------------------------------------------------------------
+
+TWO_WAYS = {"prompt": {"thinking": 2}, "thinking": {"reflection": 2}, "reflection": {ANSWER: 1}}
+
+
+def _asked_together(wave: int) -> list[list[str]]:
+    """The kinds that each step of a search asks for, from one thought to the next."""
+    start = starter(pattern_of(TWO_WAYS), PLAIN, settings(wave=wave, enough_correct=9))
+    running = start(problem())
+    steps, requests = [], next(running)
+    while True:
+        steps.append([request.kind for request in requests for _ in range(request.n)])
+        responses = [
+            Response(
+                key=request.key,
+                completions=tuple(
+                    Completion(text=f" {request.key}{i}", tokens=1, finish="stop")
+                    for i in range(request.n)
+                ),
+            )
+            for request in requests
+        ]
+        try:
+            requests = running.send(responses)
+        except StopIteration:
+            return steps
+
+
+def test_a_wave_asks_for_the_children_of_several_leaves_at_once() -> None:
+    """By hand: nothing can be asked for beside the root's children. Then the first rollout goes on
+    down below one thought, the second expands the other thought, which nobody has visited, and the
+    third writes what is left below the first: the second thought waits for its children.
+    """
+    assert _asked_together(1) == [
+        ["thinking"] * 2, ["reflection"], [ANSWER], ["reflection"] * 2, [ANSWER], [ANSWER],
+        ["reflection"], [ANSWER],
+    ]  # fmt: skip
+    assert _asked_together(3) == [["thinking"] * 2, ["reflection"] * 4, [ANSWER] * 3, [ANSWER]]
+
+
+@pytest.mark.parametrize("wave", [1, 5])
+def test_a_tree_without_a_right_chain_is_given_up_and_one_with_is_not(wave: int) -> None:
+    many: dict[str, Any] = {"prompt": {"thinking": 20}, "thinking": {ANSWER: 1}}
+    rules: dict[str, Any] = {"wave": wave, "give_up_rollouts": 6, "enough_wrong": 9}
+    hopeless = grown(lambda r, i: f" {r.key}/{i}", many, **rules)
+    assert hopeless.status == "unsolved"
+    assert 6 <= hopeless.usage["rollouts"] < 6 + wave  # those under way go on to their end
+
+    answered: list[str] = []
+
+    def first_is_right(request: Request, sample: int) -> str:
+        answered.extend([request.key] * is_answer(request))
+        return " 1" if len(answered) == 1 else f" {request.key}/{sample}"
+
+    assert grown(first_is_right, many, **rules).usage["rollouts"] == 20
 
 
 # Statuses and stopping rules --------------------------------------------------------------------
@@ -311,6 +372,6 @@ def test_as_many_trees_are_open_as_the_engine_has_places(
 
 
 def test_what_nobody_scripted_stops_the_search() -> None:
-    with pytest.raises(KeyError, match="nobody scripted p0/0/thinking"):
+    with pytest.raises(KeyError, match="nobody scripted p0/0/thinking.0/0"):
         grown(lambda request, sample: None, ONE_CHAIN)
     assert ScriptedEngine(lambda request, sample: None).honours_seeds

@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 from marco.engines.protocol import Request, Response, Sampling
 from marco.engines.scripted import ScriptedEngine
-from marco.search.scheduler import run_searches
+from marco.search.scheduler import Scheduler
 
 from .searches import problem
 
@@ -18,6 +18,7 @@ def asking(*models: str):
             request = Request(
                 key=f"{one.id}/{model}",
                 model=model,
+                kind="thinking",
                 prompt_ids=(1,),
                 n=1,
                 stop=(),
@@ -31,10 +32,8 @@ def asking(*models: str):
 
 
 def ran(start, engines, count=10):
-    found = run_searches(
-        [problem(i) for i in range(count)], start, engines, on_response=lambda _: None
-    )
-    return dict(found)
+    problems = enumerate(problem(i) for i in range(count))
+    return dict(Scheduler(start, engines).run(problems, on_response=lambda *_: None))
 
 
 def test_searches_that_ask_for_nothing_hold_up_no_one():

@@ -34,10 +34,10 @@ def test_the_released_constant_is_the_same_rule() -> None:
 
 def test_best_takes_the_unvisited_then_the_highest() -> None:
     rng = random.Random(0)
-    assert best([node(1, 9, 9), node(2, 0, 0)], 9, c=1.0, rng=rng).id == 2
-    assert best([node(1, 1, 4), node(2, 3, 4)], 8, c=1.0, rng=rng).id == 2
-    assert best([node(1, 50, 100), node(2, 0, 1)], 101, c=10.0, rng=rng).id == 2  # explores
-    assert best([node(1, 50, 100), node(2, 0, 1)], 101, c=0.0, rng=rng).id == 1  # does not
+    assert best([node(1, 9, 9), node(2, 0, 0)], 9, {}, c=1.0, rng=rng).id == 2
+    assert best([node(1, 1, 4), node(2, 3, 4)], 8, {}, c=1.0, rng=rng).id == 2
+    assert best([node(1, 50, 100), node(2, 0, 1)], 101, {}, c=10.0, rng=rng).id == 2  # explores
+    assert best([node(1, 50, 100), node(2, 0, 1)], 101, {}, c=0.0, rng=rng).id == 1  # does not
 
 
 def test_ties_are_drawn_with_the_seed() -> None:
@@ -45,7 +45,17 @@ def test_ties_are_drawn_with_the_seed() -> None:
 
     def draws(seed: int) -> list[int]:
         rng = random.Random(seed)
-        return [best(children, 8, c=1.0, rng=rng).id for _ in range(50)]
+        return [best(children, 8, {}, c=1.0, rng=rng).id for _ in range(50)]
 
     assert draws(1) == draws(1) != draws(2)
     assert set(draws(1)) == {0, 1, 2, 3}
+
+
+def test_a_rollout_under_way_counts_as_a_visit_without_a_reward() -> None:
+    """3/4 + sqrt(ln 9 / 4) = 1.491 against 1/2 + sqrt(ln 9 / 2) = 1.548; with one under way below
+    the second, 1/3 + sqrt(ln 9 / 3) = 1.189.
+    """
+    children, rng = [node(1, 3, 4), node(2, 1, 2)], random.Random(0)
+    assert best(children, 9, {}, c=1.0, rng=rng).id == 2
+    assert best(children, 9, {2: 1}, c=1.0, rng=rng).id == 1
+    assert best([node(1, 0, 0), node(2, 0, 0)], 1, {1: 1}, c=1.0, rng=rng).id == 2

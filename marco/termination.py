@@ -1,0 +1,34 @@
+"""SIGTERM ends a stage with exit code 143, never between an answer and its writing down."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_busy = _told = False
+
+
+def exit_on_sigterm() -> None:
+    """Leave by SystemExit(143), so that every `finally` runs; a second signal changes nothing."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put SIGTERM off to the end of the block."""
+    global _busy
+    _busy = True
+    try:
+        yield
+    finally:
+        _busy = False
+    if _told:
+        sys.exit(143)
+
+
+def _on_sigterm(*_: object) -> None:
+    global _told
+    if not _told and not _busy:
+        _told = True
+        sys.exit(143)
+    _told = True
