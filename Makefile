@@ -17,7 +17,7 @@ else
 BACKEND := --torch-backend=cpu
 endif
 
-.PHONY: setup table test lint lock clean
+.PHONY: setup table test slow torture lint lock clean
 
 setup: $(STAMP)
 
@@ -35,7 +35,7 @@ $(STAMP): $(VENV)/bin/uv $(LOCK)
 else ifeq ($(TORCH),cuda)
 $(STAMP): $(VENV)/bin/uv pyproject.toml
 	$(UV) pip install --python $(PYTHON) --no-config --torch-backend=auto \
-	  --excludes requirements/gpu-excludes.txt -e '.[gpu,dev]'
+	  --excludes requirements/gpu-excludes.txt -e '.[gpu,ray,dev]'
 	rm -f $(VENV)/.set-up-* && touch $@
 else
 $(error TORCH is cpu or cuda, not $(TORCH))
@@ -44,8 +44,15 @@ endif
 table: $(STAMP)
 	$(PYTHON) train.py experiments=step_by_step
 
+# Tests side by side share the cores: each stage takes one thread.
 test: $(STAMP)
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
+
+slow: $(STAMP)
+	$(PYTHON) -m pytest -m slow
+
+torture: $(STAMP)
+	$(PYTHON) -m pytest -m torture
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
@@ -53,7 +60,7 @@ lint: $(STAMP)
 	$(VENV)/bin/pyright
 
 lock:
-	$(UV) pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 \
+	$(UV) pip compile pyproject.toml --extra cpu --extra ray --extra dev --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-package torch \
 	  --no-annotate --no-header --quiet -o $(LOCK)
 	sed -i '1i # Python 3.11, Linux x86-64, CPU. Made by "make lock"; torch is installed before it (see Makefile).' $(LOCK)

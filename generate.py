@@ -12,8 +12,11 @@ from marco.stages import Stage, materialise
 
 def generate(config: Config, overrides: list[str]) -> None:
     pipeline.check_contamination(config)
+    make = partial(materialise, outputs=config.outputs, cluster=config.cluster.model_dump())
+    if config.search.dry_run:
+        print(f"estimate: {make(pipeline.estimate(config))}")
+        return
     trees = pipeline.trees(config)
-    make = partial(materialise, outputs=config.outputs, threads=config.cluster.threads)
     print(f"trees: {make(trees) if isinstance(trees, Stage) else trees}")
     print(f"SFT chains: {make(pipeline.sft_data(config))}")
     print(f"preference pairs: {make(pipeline.pair_data(config))}")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,11 +80,26 @@ class DecodingConfig(Section):
     max_tokens: PositiveInt
 
 
-class ClusterConfig(Section):
-    """Where the stages run."""
+class LocalCluster(Section):
+    """All stages run on this machine."""
 
     name: Literal["local"]
     threads: PositiveInt | None
+
+
+class RayCluster(Section):
+    """The search runs on Ray; see `conf/cluster/ray.yaml`."""
+
+    name: Literal["ray"]
+    threads: PositiveInt | None
+    address: str | None
+    workers: PositiveInt
+    cpus_per_worker: PositiveInt
+    gpus_per_worker: NonNegativeInt
+    max_restarts: NonNegativeInt
+
+
+ClusterConfig = Annotated[LocalCluster | RayCluster, Field(discriminator="name")]
 
 
 class RecipeConfig(Section):

@@ -42,7 +42,7 @@ def score(config: Config, stage: Stage, *, trained: Stage | None) -> Path:
     """The finished scores of a student, and its run in W&B."""
     from marco.reporting.row_log import log_row
 
-    scores = materialise(stage, config.outputs, threads=config.cluster.threads)
+    scores = materialise(stage, config.outputs, cluster=config.cluster.model_dump())
     log_row(
         config,
         experiment=config.table.name if config.table else "rows",

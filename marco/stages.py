@@ -39,6 +39,8 @@ VOLATILE = {
     "memory_utilization",
     "cpu_kvcache_gb",
     "enforce_eager",
+    "dry_run",
+    "dry_run_problems",
     "latency_s",
     "log",
     *("urls", "served_model", "api_key_env", "timeout_s", "hedge_after_s", "backoff_s"),
@@ -94,16 +96,16 @@ class Stage:
         return outputs / self.kind / f"{self.slug}-{self.key[:8]}"
 
 
-def materialise(stage: Stage, outputs: Path, *, threads: int | None) -> Path:
+def materialise(stage: Stage, outputs: Path, *, cluster: Mapping[str, Any]) -> Path:
     """The finished folder of a stage, its inputs before it; what is finished is not run again.
 
-    `threads` are the CPU threads of a stage's process (None: as many as cores).
+    `cluster` says where stages run (`conf/cluster/`), and is no part of their keys.
 
     Raises StageFailed when the stage's process ends badly, and UserError when a living process
     holds the stage (which one), or the folder's manifest is of something else.
     """
     inputs = {
-        name: materialise(value, outputs, threads=threads) if isinstance(value, Stage) else value
+        name: materialise(value, outputs, cluster=cluster) if isinstance(value, Stage) else value
         for name, value in stage.inputs.items()
     }
     folder = stage.folder(outputs)
@@ -113,7 +115,7 @@ def materialise(stage: Stage, outputs: Path, *, threads: int | None) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _hold(folder):
             if not _is_finished(folder, stage.key):
-                _run(stage, inputs, folder, threads)
+                _run(stage, inputs, folder, cluster)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
     return folder
@@ -168,7 +170,9 @@ class _hold:
         self.lock.release()
 
 
-def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path, threads: int | None) -> None:
+def _run(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, cluster: Mapping[str, Any]
+) -> None:
     part = folder.parent / f".{folder.name}.part"
     _clear(part)
     order = {
@@ -177,12 +181,13 @@ def _run(stage: Stage, inputs: Mapping[str, Path], folder: Path, threads: int | 
         "config": stage.config,
         "inputs": {name: str(path) for name, path in inputs.items()},
         "labels": stage.labels,
+        "cluster": cluster,
     }
     # JSON is YAML; written by hand it would need a library here.
     (part / "config.yaml").write_text(json.dumps(order, indent=1) + "\n", encoding="utf-8")
     print(f"{stage.kind} {folder.name}: running", flush=True)
     started = time.monotonic()
-    code = _child(part, threads)
+    code = _child(part)
     if code != 0:
         raise StageFailed(f"{stage.kind} {folder.name} did not finish ({_ending(code)})")
     seconds = time.monotonic() - started
@@ -219,7 +224,7 @@ def _clear(part: Path) -> None:
             shutil.rmtree(path)
 
 
-def _child(part: Path, threads: int | None) -> int:
+def _child(part: Path) -> int:
     """Run the stage in a process of its own; an interrupt ends it too.
 
     It is forked from a server that has imported the heavy libraries once: 10 s for each stage.
@@ -227,7 +232,7 @@ def _child(part: Path, threads: int | None) -> int:
     os.environ.update({k: v for k, v in CHILD_ENVIRONMENT.items() if k not in os.environ})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=work.run, args=(part, threads))
+    process = context.Process(target=work.run, args=(part,))
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         process.start()

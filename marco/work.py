@@ -10,7 +10,7 @@ import random
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -32,6 +32,7 @@ class Order:
     config: Mapping[str, Any]
     inputs: Mapping[str, Path]
     labels: Mapping[str, Any]
+    cluster: Mapping[str, Any]
     out: Path
 
     @classmethod
@@ -58,17 +59,18 @@ Work = Callable[[Order], None]
 def grow_trees(order: Order) -> None:
     """Search a tree for every training problem."""
     from marco.search.grow import grow
-    from marco.tasks.registry import TaskConfig, make_task
 
-    task = make_task(TypeAdapter(TaskConfig).validate_python(order.labels["task"]))
-    grow(
-        order.config,
-        task,
-        task.problems("train"),
-        run=order.key,
-        out=order.out,
-        models=order.models,
-    )
+    grow(order.config, order.labels["task"], _training_problems(order), **_places(order))
+
+
+def estimate_trees(order: Order) -> None:
+    """Search a sample of the training problems, and tell what all of them would cost."""
+    from marco.search.estimate import estimate, estimate_lines
+
+    sample = {name: order.config[name] for name in ("sample", "confidence")}
+    task, problems = order.labels["task"], _training_problems(order)
+    result = estimate(order.config, task, problems, **sample, **_places(order))
+    print("\n".join(estimate_lines(result)), flush=True)
 
 
 def build_dataset(order: Order) -> None:
@@ -136,8 +138,25 @@ def score(order: Order) -> None:
     evaluate(order.config, order.labels, student=order.student("student"), out=order.out)
 
 
+def _training_problems(order: Order) -> Sequence[Any]:
+    from marco.tasks.registry import TaskConfig, make_task
+
+    task: Any = TypeAdapter(TaskConfig).validate_python(order.labels["task"])
+    return make_task(task).problems("train")
+
+
+def _places(order: Order) -> dict[str, Any]:
+    return {
+        "cluster": order.cluster,
+        "run": order.key,
+        "out": order.out,
+        "models": order.models,
+    }
+
+
 WORK: dict[str, Work] = {
     "trees": grow_trees,
+    "estimate": estimate_trees,
     "dataset": build_dataset,
     "reference": write_reference,
     "student": train_student,
@@ -158,15 +177,8 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def run(folder: Path, threads: int | None) -> None:
-    """Do the work of the stage in `folder`, and end this process: 0, or 2 with one clear line.
-
-    `threads` are its CPU threads, in torch and what follows torch (vLLM in this process).
-    """
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+def run(folder: Path) -> None:
+    """Do the work of the stage in `folder`, and end this process: 0, or 2 with one clear line."""
     sys.exit(_run(folder))
 
 
@@ -174,6 +186,7 @@ def _run(folder: Path) -> int:
     end_with_script()
     exit_on_sigterm()
     order = Order.read(folder)
+    limit_threads(order.cluster["threads"])
     try:
         quiet()
         WORK[order.kind](order)
@@ -190,6 +203,14 @@ def _run(folder: Path) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def limit_threads(threads: int | None) -> None:
+    """CPU threads of torch, and of what follows torch (vLLM in this process); None: all cores."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def end_with_script() -> None:

@@ -22,7 +22,7 @@ def run(tmp_path, monkeypatch):
         config = checked(*OVERRIDES, "logger=none", *overrides)
         config = config.model_copy(update={"outputs": tmp_path})
 
-        def materialise(stage, outputs, *, threads):
+        def materialise(stage, outputs, *, cluster):
             if correct is None:
                 raise UserError("the student did not finish")
             folder = stage.folder(outputs)

@@ -15,7 +15,7 @@ from marco.errors import UserError
 from marco.stages import Stage, StageFailed, read_manifest
 
 
-def cheap_work(folder, threads):
+def cheap_work(folder):
     """A stage's work without models: writes its inputs, counts its runs, fails as it is told."""
     order = json.loads((folder / "config.yaml").read_text())
     (folder / "out.txt").write_text(json.dumps(order["inputs"]))
@@ -38,7 +38,7 @@ def make(tmp_path, name="a", inputs=None, **config):
 
 
 def materialise(stage, outputs):
-    return stages.materialise(stage, outputs, threads=None)
+    return stages.materialise(stage, outputs, cluster={"name": "local", "threads": None})
 
 
 def runs(tmp_path, name="a"):
@@ -103,7 +103,7 @@ def test_a_stage_that_is_killed_names_the_signal_and_leaves_its_inputs_intact(tm
     assert read_manifest(inner.folder(tmp_path))["status"] == "finished"
 
 
-def _sleeper(folder, threads):
+def _sleeper(folder):
     stages.work.end_with_script()
     (folder.parent / "child").write_text(str(os.getpid()))
     time.sleep(600)

@@ -23,9 +23,10 @@ def ended(tmp_path, monkeypatch):
 
         monkeypatch.setitem(work.WORK, "student", do)
         order = {"kind": "student", "key": "k", "config": {"a": 1}, "inputs": {}, "labels": {}}
+        order["cluster"] = {"name": "local", "threads": threads}
         (tmp_path / "config.yaml").write_text(json.dumps(order))
         with pytest.raises(SystemExit) as end:
-            work.run(tmp_path, threads)
+            work.run(tmp_path)
         return end.value.code
 
     return ended

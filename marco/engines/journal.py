@@ -25,6 +25,7 @@ _TABLES = """
 CREATE TABLE run (id TEXT NOT NULL);
 CREATE TABLE completions (
     key TEXT PRIMARY KEY,      -- (problem, path of the node, kind, sample index)
+    problem TEXT NOT NULL,
     digest BLOB NOT NULL,      -- of the request and of the completions
     model TEXT NOT NULL,
     kind TEXT NOT NULL,
@@ -40,14 +41,15 @@ CREATE TABLE trees (place INTEGER PRIMARY KEY, tree TEXT NOT NULL);
 class Journal:
     """The completions and finished trees of one run, in a file that only this process writes.
 
-    `run` names the run. Raises UserError for a file that another process holds, that is damaged,
-    of another application or of another run, and where the disk refuses; nothing is overwritten.
+    `run` names the run; a process that holds the file is waited for `wait_s`. Raises UserError for
+    a file that stays held, that is damaged, of another application or of another run, and where the
+    disk refuses; nothing is overwritten.
     """
 
-    def __init__(self, path: Path, *, run: str) -> None:
+    def __init__(self, path: Path, *, run: str, wait_s: float = 0.0) -> None:
         self.path = path
         with self._told():
-            self.connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+            self.connection = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
             try:
                 self._open(run)
             except BaseException:
@@ -110,9 +112,16 @@ class Journal:
         """Make responses durable, all in one commit: wholly there after it, or not at all."""
         with self._told(), self._transaction():
             self.connection.executemany(
-                "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_row(request, response) for request, response in answered],
             )
+
+    def problems(self) -> set[str]:
+        """The ids of the problems of which there is an entry."""
+        with self._told():
+            return {
+                i for (i,) in self.connection.execute("SELECT DISTINCT problem FROM completions")
+            }
 
     # Trees -------------------------------------------------------------------------------------
 
@@ -186,20 +195,22 @@ class Journal:
 class JournaledEngine:
     """An engine whose responses are durable before anybody sees them.
 
-    What the journal holds is answered from it, at once. All responses that an engine hands out
-    together are committed together, so the busier it is, the fewer commits a response costs.
+    What one of the journals holds is answered from it, at once; the first is written to. All
+    responses that an engine hands out together are committed together, so the busier it is, the
+    fewer commits a response costs.
     """
 
-    def __init__(self, engine: Engine, journal: Journal) -> None:
-        self.engine, self.journal = engine, journal
+    def __init__(self, engine: Engine, journals: Sequence[Journal]) -> None:
+        self.engine, self.journals = engine, journals
         self.max_in_flight, self.honours_seeds = engine.max_in_flight, engine.honours_seeds
         self.asked: dict[str, Request] = {}
         self.known: list[Response] = []
 
     def submit(self, request: Request) -> None:
-        if (response := self.journal.find(request)) is not None:
-            self.known.append(response)
-            return
+        for journal in self.journals:
+            if (response := journal.find(request)) is not None:
+                self.known.append(response)
+                return
         self.asked[request.key] = request
         self.engine.submit(request)
 
@@ -209,7 +220,7 @@ class JournaledEngine:
             return known  # without a wait for the engine: they may lead to requests for it
         with uninterrupted():
             if fresh := self.engine.poll():
-                self.journal.keep([(self.asked.pop(r.key), r) for r in fresh])
+                self.journals[0].keep([(self.asked.pop(r.key), r) for r in fresh])
         return fresh
 
     def close(self) -> None:
@@ -220,6 +231,7 @@ def _row(request: Request, response: Response) -> tuple[Any, ...]:
     text = json.dumps([astuple(completion) for completion in response.completions])
     return (
         request.key,
+        request.problem,
         _digest(request, text),
         request.model,
         request.kind,

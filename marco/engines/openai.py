@@ -182,14 +182,13 @@ class OpenAIEngine:
 
     def _choose(self, request: Request, avoid: set[_Replica | None]) -> _Replica:
         """The problem's replica; the next in its order where that is out, full, or to avoid."""
-        problem = request.key.split("/")[0]
         return min(
             self.replicas,
             key=lambda r: (
                 r.is_out,
                 r in avoid,
                 r.in_flight >= self.config.max_num_seqs,
-                r.rank(problem),
+                r.rank(request.problem),
             ),
         )
 

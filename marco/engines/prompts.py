@@ -1,5 +1,6 @@
 """Prompts in token ids, built here from the chat template, so that a path's ids only ever grow."""
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -42,10 +43,8 @@ class ChatTokenizer:
     @classmethod
     def load(cls, path: Path | str) -> "ChatTokenizer":
         """From a Hugging Face folder or name; UserError where there is none."""
-        from transformers import AutoTokenizer
-
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            tokenizer = _tokenizer_class(Path(path)).from_pretrained(path)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"cannot load the tokenizer of {path}: {reason}") from error
@@ -68,3 +67,24 @@ class ChatTokenizer:
             list(messages), add_generation_prompt=True, date_string=DATE, return_dict=True
         )
         return tuple(encoded["input_ids"])
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """The class that reads a folder's tokenizer.
+
+    Where its config names the general class, that is taken as it is: to look it up by way of the
+    models imports all of torch, which takes a search or a dataset eight seconds.
+    """
+    import transformers
+
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        is_general = config.get("tokenizer_class") in (
+            "TokenizersBackend",
+            "PreTrainedTokenizerFast",
+        )
+    except (OSError, ValueError, AttributeError):
+        is_general = False
+    if is_general and (folder / "tokenizer.json").is_file():
+        return transformers.PreTrainedTokenizerFast
+    return transformers.AutoTokenizer

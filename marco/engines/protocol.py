@@ -18,11 +18,13 @@ class Sampling:
 class Request:
     """`n` continuations by `model` of a prompt in token ids.
 
-    `key` is unique within a run: (problem, path of the node, kind, sample index). `kind` is what is
-    written: a kind of node. A continuation ends before a `stop` string.
+    `key` is unique within a run: (problem, path of the node, kind, sample index). `problem` is the
+    problem's id: requests of one share most of their prompts. `kind` is the kind of node that is
+    written. A continuation ends before a `stop` string.
     """
 
     key: str
+    problem: str
     model: str
     kind: str
     prompt_ids: tuple[int, ...]

@@ -79,6 +79,7 @@ def sample(
         engine.submit(
             Request(
                 key=f"{task.name}/{problem.id}",
+                problem=problem.id,
                 model="student",
                 kind="chain",
                 prompt_ids=tokenizer.prompt([{"role": "user", "content": problem.problem}]),

@@ -12,8 +12,8 @@ from marco.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class OverSeeds:
-    """Mean and sample standard deviation over seeds, with Student's t interval of the mean."""
+class Mean:
+    """Mean and sample standard deviation, with Student's t interval of the mean."""
 
     mean: float
     sd: float
@@ -39,16 +39,17 @@ def wilson(successes: float, n: int, *, confidence: float) -> tuple[float, float
     return low, high
 
 
-def mean_over_seeds(values: Sequence[float], *, confidence: float) -> OverSeeds:
-    """Mean of one value per seed, with the t interval of `len(values) - 1` degrees of freedom.
+def mean_with_interval(values: Sequence[float], *, confidence: float) -> Mean:
+    """Mean of independent values (one per seed, say), with its t interval.
 
-    The interval is not cut to 0..1. UserError for fewer than two values.
+    Degrees of freedom are `len(values) - 1`. The interval is not cut to 0..1. UserError for fewer
+    than two values.
     """
     if len(values) < 2:
-        raise UserError(f"an interval over seeds needs two seeds or more, got {len(values)}")
+        raise UserError(f"the interval of a mean needs two values or more, got {len(values)}")
     mean, sd = fmean(values), stdev(values)
     half = t_quantile(_upper_tail(confidence), len(values) - 1) * sd / math.sqrt(len(values))
-    return OverSeeds(mean=mean, sd=sd, interval=(mean - half, mean + half))
+    return Mean(mean=mean, sd=sd, interval=(mean - half, mean + half))
 
 
 def difference_of_shares(

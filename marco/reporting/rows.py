@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Literal
 
 from marco.errors import UserError
-from marco.evaluation.statistics import difference_of_shares, mean_over_seeds, welch, wilson
+from marco.evaluation.statistics import difference_of_shares, mean_with_interval, welch, wilson
 from marco.reporting.results import Result, TaskScores
 
 PENDING = "pending"
@@ -156,7 +156,7 @@ def _measure(values: list[float], scores: Sequence[TaskScores], *, confidence: f
         value, kind = values[0], "wilson"
         low, high = wilson(value * n, n, confidence=confidence)
     else:
-        over = mean_over_seeds(values, confidence=confidence)
+        over = mean_with_interval(values, confidence=confidence)
         value, kind = over.mean, "t"
         low, high = max(0.0, over.interval[0]), min(1.0, over.interval[1])
     return Measure(value=value, low=low, high=high, kind=kind, per_seed=tuple(values), n=n)

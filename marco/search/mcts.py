@@ -259,6 +259,7 @@ class TreeSearch:
         prefix = kind.prefixes.index(draft.prefix)
         return Request(
             key=f"{self.problem.id}/{self.paths[node.id]}/{draft.kind}.{prefix}/{first}",
+            problem=self.problem.id,
             model=writer.model,
             kind=draft.kind,
             prompt_ids=tuple(ids),

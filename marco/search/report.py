@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from marco.engines.protocol import Request, Response
 from marco.progress import Progress
-from marco.search.scheduler import Scheduler
 from marco.search.tree import Tree
+from marco.search.worker import Counts, Grown
 
 
 class SearchReport:
@@ -16,52 +15,55 @@ class SearchReport:
     counts as done, but has no part in the rates, nor in the ETA.
     """
 
-    def __init__(self, problems: int, known: Mapping[int, int], scheduler: Scheduler) -> None:
-        self.progress = Progress("trees", problems, "problems")
-        self.problems, self.scheduler = problems, scheduler
+    def __init__(self, problems: int, known: Mapping[int, int]) -> None:
+        self.problems = problems
         self.done, self.finished_tokens = len(known), sum(known.values())
-        self.known_tokens = self.tokens = self.finished_tokens
-        self.prompt_tokens = self.cached_tokens = self.nodes = 0
+        self.known_tokens = self.finished_tokens
         self.grown = self.solved = self.grown_tokens = 0  # since this process began
+        self.counts: dict[int, Counts] = {}
+        self.begin()
 
-    def on_response(self, request: Request, response: Response) -> None:
-        tokens = sum(completion.tokens for completion in response.completions)
-        self.tokens += tokens
-        if response.is_replayed:
-            self.known_tokens += tokens
-        else:
-            self.nodes += request.n
-            self.prompt_tokens += len(request.prompt_ids)
-            self.cached_tokens += response.cached_tokens
+    def begin(self) -> None:
+        """Count the time from now on: the engines have started."""
+        self.progress = Progress("trees", self.problems, "problems")
+
+    def on_counts(self, worker: int, counts: Counts) -> None:
+        self.counts[worker] = counts
         if self.progress.is_due():
             self._tell()
 
-    def on_tree(self, tree: Tree) -> None:
+    def on_tree(self, grown: Grown) -> None:
         self.done += 1
         self.grown += 1
-        self.solved += tree.status == "solved"
-        self.finished_tokens += tree.usage["completion_tokens"]
-        self.grown_tokens += tree.usage["completion_tokens"]
-        self._tell()
+        self.solved += grown.status == "solved"
+        self.finished_tokens += grown.tokens
+        self.grown_tokens += grown.tokens
+        self.on_counts(grown.worker, grown.counts)
 
     def close(self) -> None:
         self._tell()
         self.progress.close()
 
     def _tell(self) -> None:
+        counts = self.counts.values()
+        tokens = sum(c.tokens for c in counts)
+        known = self.known_tokens + sum(c.replayed_tokens for c in counts)
         # Many trees are open side by side, so the tokens tell what is done, and not the trees.
         expected = self.problems * self.finished_tokens / self.done if self.done else 0.0
+        full = [c.fullness for c in counts]
         self.progress.update(
             self.done,
-            share=min(self.tokens / expected, 1.0) if expected else 0.0,
-            known_share=min(self.known_tokens / expected, 1.0) if expected else 0.0,
-            running=self.scheduler.open,
+            share=min((known + tokens) / expected, 1.0) if expected else 0.0,
+            known_share=min(known / expected, 1.0) if expected else 0.0,
+            running=sum(c.running for c in counts),
             solved=f"{self.solved} ({_percent(self.solved, self.grown)})",
             tokens_per_solved=round(self.grown_tokens / self.solved) if self.solved else "–",
-            nodes_per_s=self.progress.rate(self.nodes),
-            tokens_per_s=self.progress.rate(self.tokens - self.known_tokens),
-            engine_full=f"{self.scheduler.fullness:.0%}",
-            cached=_percent(self.cached_tokens, self.prompt_tokens),
+            nodes_per_s=self.progress.rate(sum(c.nodes for c in counts)),
+            tokens_per_s=self.progress.rate(tokens),
+            engine_full=f"{sum(full) / len(full):.0%}" if full else "–",
+            cached=_percent(
+                sum(c.cached_tokens for c in counts), sum(c.prompt_tokens for c in counts)
+            ),
         )
 
 

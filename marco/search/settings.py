@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
@@ -17,6 +18,7 @@ class SearchConfig(BaseModel):
 
     With `count: distinct` a finished leaf is closed and every chain counts once; with
     `count: visits` a finished leaf may be visited again and counts again (the released code).
+    `dry_run` searches a sample of the problems, and tells what all of them would cost.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +38,8 @@ class SearchConfig(BaseModel):
     max_tokens: PositiveInt
     max_backtracks: NonNegativeInt
     node_tokens: PositiveInt
+    dry_run: bool
+    dry_run_problems: PositiveInt = Field(ge=2)
 
     @model_validator(mode="after")
     def _stopping_rules_agree(self) -> Self:

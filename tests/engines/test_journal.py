@@ -17,6 +17,7 @@ from marco.errors import UserError
 
 def request(key: str = "p/0/thinking.0/0", **changes: Any) -> Request:
     values: dict[str, Any] = {
+        "problem": "p",
         "model": "m",
         "kind": "thinking",
         "prompt_ids": (1, 2, 3),
@@ -207,7 +208,7 @@ def test_an_engine_is_asked_once_and_its_answers_are_there_before_anybody_sees_t
     for attempt in range(2):
         journal = Journal(path, run="r")
         inner = ScriptedEngine(lambda r, i: f"{r.key}{i}", max_in_flight=3)
-        engine = JournaledEngine(inner, journal)
+        engine = JournaledEngine(inner, [journal])
         for i in range(5):
             engine.submit(request(f"k{i}"))
         seen: list[Response] = []

@@ -34,6 +34,7 @@ def serve() -> Iterator[Any]:
 def request(key: str, *, n: int = 1, prompt: tuple[int, ...] = (1, 2, 3)) -> Request:
     return Request(
         key=key,
+        problem=key.split("/")[0],
         model="m",
         kind="thinking",
         prompt_ids=prompt,

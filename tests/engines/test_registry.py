@@ -34,4 +34,4 @@ def test_a_model_that_the_hub_does_not_give_is_told(tmp_path: Path, monkeypatch)
 def test_an_unknown_script_is_told(tmp_path: Path) -> None:
     config = ScriptedConfig(name="scripted", script="draw", max_num_seqs=1, latency_s=0.0, log=None)
     with pytest.raises(UserError, match="no script 'draw'; there are"):
-        make_engine(config, tmp_path)
+        make_engine(config, tmp_path, model="m")

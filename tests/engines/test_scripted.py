@@ -6,7 +6,9 @@ from marco.engines.scripted import ScriptedEngine
 
 def request(key: str, n: int = 1) -> Request:
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=9)
-    return Request(key=key, model="m", kind="k", prompt_ids=(1,), n=n, stop=(), sampling=sampling)
+    return Request(
+        key=key, problem="p", model="m", kind="k", prompt_ids=(1,), n=n, stop=(), sampling=sampling
+    )
 
 
 def test_every_sample_is_answered_in_order() -> None:

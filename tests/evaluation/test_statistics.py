@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from marco.errors import UserError
 from marco.evaluation.statistics import (
     difference_of_shares,
-    mean_over_seeds,
+    mean_with_interval,
     t_quantile,
     welch,
     wilson,
@@ -69,16 +69,16 @@ def test_t_quantile_in_closed_form_and_in_the_limit(p):
     assert t_quantile(p, 1e7) == pytest.approx(NormalDist().inv_cdf(p), rel=1e-5)
 
 
-def test_mean_over_seeds_by_hand():
-    over = mean_over_seeds([0.6, 0.7, 0.8], confidence=0.95)
+def test_mean_with_interval_by_hand():
+    over = mean_with_interval([0.6, 0.7, 0.8], confidence=0.95)
     half = 4.302653 * 0.1 / math.sqrt(3)
     assert (over.mean, over.sd) == (pytest.approx(0.7), pytest.approx(0.1))
     assert over.interval == pytest.approx((0.7 - half, 0.7 + half))
 
 
 def test_one_seed_has_no_interval_over_seeds():
-    with pytest.raises(UserError, match="two seeds or more, got 1"):
-        mean_over_seeds([0.5], confidence=0.95)
+    with pytest.raises(UserError, match="two values or more, got 1"):
+        mean_with_interval([0.5], confidence=0.95)
 
 
 def test_difference_of_shares_of_published_example():
@@ -108,7 +108,7 @@ def test_welch_of_equal_spread_is_students():
 
 def test_welch_with_one_side_constant_has_the_others_freedom():
     low, high = welch([0.6, 0.7, 0.8], [0.2, 0.2, 0.2], confidence=0.95)
-    over = mean_over_seeds([0.6, 0.7, 0.8], confidence=0.95)
+    over = mean_with_interval([0.6, 0.7, 0.8], confidence=0.95)
     assert (low, high) == pytest.approx((over.interval[0] - 0.2, over.interval[1] - 0.2))
 
 

@@ -34,6 +34,8 @@ SETTINGS: dict[str, Any] = {
     "max_tokens": 1000,
     "max_backtracks": 4,
     "node_tokens": 5,
+    "dry_run": False,
+    "dry_run_problems": 2,
 }
 
 Script = Callable[[Request, int], str | Completion | None]

@@ -17,6 +17,7 @@ def asking(*models: str):
         for model in models:
             request = Request(
                 key=f"{one.id}/{model}",
+                problem=one.id,
                 model=model,
                 kind="thinking",
                 prompt_ids=(1,),

@@ -1,0 +1,290 @@
+"""The search against the engine's own speed, the released code's schedule, and plain sampling.
+
+python benchmarks/search.py --problems 96 --few 16
+
+All on the embedded default, in one process, with one engine whose prefix cache is emptied between
+the parts. `search` runs first and notes its requests; `replay` hands the very same requests to the
+engine at once, without waiting for each other's answers: the upper bound. `one at a time` is the
+released code's schedule, on a few problems. The chains of `distinct`, `released` and `plain`
+(whole chains sampled independently, as many tokens as `distinct`) are of the same few problems. The
+driver is measured with an engine that answers at once. The last line is one JSON object.
+"""
+
+import argparse
+import gc
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from marco.config import ROOT, Config, check
+from marco.engines.protocol import Engine, Request, Response, Sampling
+from marco.engines.registry import make_engine, model_folder
+from marco.engines.scripted import ScriptedEngine, draws
+from marco.engines.vllm import VLLMEngine
+from marco.search.scheduler import Scheduler
+from marco.search.start import draw_pattern, longest_first, starter
+from marco.search.tree import Tree
+from marco.tasks.problem import Problem
+from marco.tasks.registry import Task, make_task
+from marco.work import quiet
+
+MODELS = ROOT / "outputs" / "models"
+
+
+class Noting:
+    """An engine that notes its requests, and may take fewer at once."""
+
+    honours_seeds = False
+
+    def __init__(self, engine: Engine, *, max_in_flight: int | None = None) -> None:
+        self.engine = engine
+        self.max_in_flight = max_in_flight or engine.max_in_flight
+        self.requests: list[Request] = []
+
+    def submit(self, request: Request) -> None:
+        self.requests.append(request)
+        self.engine.submit(request)
+
+    def poll(self) -> Sequence[Response]:
+        return self.engine.poll()
+
+    def close(self) -> None:
+        pass
+
+
+class Meter:
+    """Tokens, requests and cached tokens of the responses, over the time."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.tokens = self.prompt = self.cached = self.requests = 0
+        self.seconds = 0.0
+
+    def __call__(self, request: Request, response: Response) -> None:
+        self.tokens += sum(c.tokens for c in response.completions)
+        self.prompt += len(request.prompt_ids)
+        self.cached += response.cached_tokens
+        self.requests += 1
+        self.seconds = time.perf_counter() - self.started
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
+    def line(self, name: str) -> str:
+        return (
+            f"{name}: {self.tokens:,} tokens in {self.seconds:.1f} s = {self.rate:.0f} tokens/s, "
+            f"{self.requests} requests, {self.cached / max(self.prompt, 1):.1%} of prompts cached"
+        )
+
+
+def config_of(*overrides: str) -> Config:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("generate", overrides=list(overrides), return_hydra_config=True)
+        choices = cfg.hydra.runtime.choices
+        cfg = compose("generate", overrides=list(overrides))
+    return check(cfg, choices)
+
+
+def sections(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def searched(
+    config: Config, task: Task, problems: Sequence[Problem], engine: Engine
+) -> tuple[list[Tree], Meter]:
+    values = sections(config)
+    start, _ = starter(values, task, models=MODELS)
+    scheduler = Scheduler(start, dict.fromkeys(values["models"]["checkpoints"], engine))
+    meter = Meter()
+    queue = longest_first(list(enumerate(problems)), values)
+    trees = [tree for _, tree in scheduler.run(queue, on_response=meter)]
+    return trees, meter
+
+
+def replayed(requests: Sequence[Request], engine: Engine) -> Meter:
+    """All requests at once, in the order in which the search asked."""
+    by_key = {request.key: request for request in requests}
+    meter = Meter()
+    for request in requests:
+        engine.submit(request)
+    while meter.requests < len(requests):
+        for response in engine.poll():
+            meter(by_key[response.key], response)
+    return meter
+
+
+def plain(
+    config: Config, task: Task, problems: Sequence[Problem], engine: Engine, *, tokens: int
+) -> tuple[int, Meter]:
+    """Distinct correct chains of independent samples, in rounds over the problems."""
+    from marco.engines.prompts import ChatTokenizer
+    from marco.tasks.examples import chat
+
+    kinds, settings = config.kinds, config.search
+    tokenizer = ChatTokenizer.load(model_folder("embedded", cache=MODELS))
+    [checkpoint] = config.models.checkpoints.values()
+    sampling = Sampling(
+        temperature=checkpoint.temperature,
+        top_p=checkpoint.top_p,
+        max_tokens=settings.node_tokens * settings.max_depth,
+    )
+    closing = kinds["answer"].closing
+    prompts = []
+    for problem in problems:
+        pattern = draw_pattern(config.pattern, config.search_seed, problem)
+        messages = chat(problem.problem, task.examples(problem), kinds=kinds, pattern=pattern)
+        prompts.append(tokenizer.prompt(messages))
+    found: set[tuple[str, str]] = set()
+    meter, waiting, number = Meter(), {}, 0
+
+    def ask() -> None:
+        nonlocal number
+        problem, prompt = problems[number % len(problems)], prompts[number % len(problems)]
+        request = Request(
+            key=f"{problem.id}/{number}",
+            problem=problem.id,
+            model="main",
+            kind="chain",
+            prompt_ids=prompt,
+            n=1,
+            stop=(closing,),
+            sampling=sampling,
+        )
+        waiting[request.key] = problem, request
+        number += 1
+        engine.submit(request)
+
+    for _ in range(engine.max_in_flight):
+        ask()
+    while waiting:
+        for response in engine.poll():
+            problem, request = waiting.pop(response.key)
+            meter(request, response)
+            chain = response.completions[0].text + f"{closing}\n"
+            if task.verify(chain, problem).verdict == "correct":
+                found.add((problem.id, chain))
+            if meter.tokens < tokens:
+                ask()
+    return len(found), meter
+
+
+def chains(trees: Sequence[Tree]) -> int:
+    """Distinct correct chains: by their text, whatever the search counted."""
+    return len(
+        {
+            (tree.id, "".join(n.text for n in tree.path(node.id)))
+            for tree in trees
+            for node in tree.nodes
+            if node.verdict == "correct"
+        }
+    )
+
+
+def driver(problems: int) -> dict[str, float]:
+    """Nodes per second of one core, and memory, with an engine that answers at once."""
+    config = config_of("engine=scripted", f"task.train={problems}", "search.wave=4")
+    task = make_task(config.task)
+    values = sections(config)
+    many = task.problems("train")
+    start, _ = starter(values, task, models=MODELS)
+    gc.collect()
+    before = _rss_mb()
+    engine = ScriptedEngine(draws, max_in_flight=64)
+    nodes = 0
+    started = time.process_time()
+    scheduler = Scheduler(start, {"main": engine})
+    for _, tree in scheduler.run(enumerate(many), on_response=lambda *_: None):
+        nodes += len(tree.nodes)
+        engine.requests.clear()
+    seconds = time.process_time() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"nodes_per_s": nodes / seconds, "mb": peak - before, "nodes": nodes}
+
+
+def _rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _apart(*arguments: str) -> dict[str, float]:
+    """A part in a process of its own; the JSON of its last line."""
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def parts(problems: int, few: int) -> Iterator[tuple[str, Any]]:
+    """The figures of the engine's part, by name, as they come."""
+    config = config_of(f"task.train={problems}")
+    task = make_task(config.task)
+    many = task.problems("train")
+    engine = make_engine(config.engine, model_folder("embedded", cache=MODELS), model="embedded")
+    assert isinstance(engine, VLLMEngine)
+
+    def run(name: str, part: Callable[[], Any]) -> Any:
+        engine.engine.reset_prefix_cache()
+        result = part()
+        print(result[-1].line(name) if isinstance(result, tuple) else result.line(name), flush=True)
+        return result
+
+    run("warm-up", lambda: searched(config, task, many[:4], engine))
+    noting = Noting(engine)
+    _, search = run("search", lambda: searched(config, task, many, noting))
+    replay = run("replay", lambda: replayed(noting.requests, engine))
+    alone = Noting(engine, max_in_flight=1)
+    single = config_of(f"task.train={problems}", "search.wave=1")
+    _, one = run("one at a time", lambda: searched(single, task, many[: few // 2], alone))
+    yield "search_tokens_per_s", search.rate
+    yield "replay_tokens_per_s", replay.rate
+    yield "released_tokens_per_s", one.rate
+    yield "search_over_replay", search.rate / replay.rate
+    yield "search_over_released", search.rate / one.rate
+    yield "prefix_cache_hit_rate", search.cached / search.prompt
+    per_1k, per_minute = {}, {}
+    for name in ("distinct", "released"):
+        of_mode = config_of(f"task.train={problems}", f"search={name}")
+        trees, meter = run(
+            f"chains, {name}", lambda c=of_mode: searched(c, task, many[:few], engine)
+        )
+        if name == "distinct":
+            budget = meter.tokens
+        per_1k[name] = 1000 * chains(trees) / meter.tokens
+        per_minute[name] = 60 * chains(trees) / meter.seconds
+    count, meter = run(
+        "chains, plain", lambda: plain(config, task, many[:few], engine, tokens=budget)
+    )
+    per_1k["plain"], per_minute["plain"] = 1000 * count / meter.tokens, 60 * count / meter.seconds
+    yield "chains_per_1k_tokens", per_1k
+    yield "chains_per_minute", per_minute
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--problems", type=int, default=96)
+    parser.add_argument("--few", type=int, default=16, help="problems of the slow parts")
+    parser.add_argument("--driver", type=int, help="the driver's part alone, on so many problems")
+    arguments = parser.parse_args()
+    quiet()
+    if arguments.driver:
+        print(json.dumps(driver(arguments.driver)))
+        return
+    figures = dict(parts(arguments.problems, arguments.few))
+    figures["driver_nodes_per_s"] = _apart("--driver", "500")["nodes_per_s"]
+    figures["driver_mb_per_10k_problems"] = _apart("--driver", "10000")["mb"]
+    print(json.dumps(figures, default=lambda value: round(value, 3)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What the search of all problems would cost, from a sample of them."""
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from marco.evaluation.statistics import mean_with_interval
+from marco.progress import duration
+from marco.search.grow import grow
+from marco.search.tree import Tree, read_trees
+from marco.tasks.problem import Problem
+
+FIGURES: Mapping[str, Callable[[Tree], float]] = {
+    "requests": lambda tree: tree.usage["requests"],
+    "prompt_tokens": lambda tree: tree.usage["prompt_tokens"],
+    "generated_tokens": lambda tree: tree.usage["completion_tokens"],
+    "solved": lambda tree: tree.status == "solved",
+}
+
+
+def estimate(
+    config: Mapping[str, Any],
+    task: Mapping[str, Any],
+    problems: Sequence[Problem],
+    *,
+    sample: int,
+    confidence: float,
+    cluster: Mapping[str, Any],
+    run: str,
+    out: Path,
+    models: Path,
+) -> dict[str, Any]:
+    """Search `sample` problems, drawn by the search's seed; figures for all, with their intervals.
+
+    Writes and returns `estimate.json`: for each figure its mean over a tree, and the total of all
+    problems (mean and t interval); seconds at the rate of the sample, which may not have filled the
+    engine: an upper bound.
+    """
+    chance = random.Random(f"{config['search_seed']}/dry run")
+    drawn = chance.sample(problems, min(sample, len(problems)))
+    seconds = grow(config, task, drawn, cluster=cluster, run=run, out=out, models=models)
+    trees = list(read_trees(out))
+    figures = {}
+    for name, of in FIGURES.items():
+        mean = mean_with_interval([float(of(tree)) for tree in trees], confidence=confidence)
+        total = [len(problems) * max(value, 0.0) for value in (mean.mean, *mean.interval)]
+        figures[name] = {
+            "per_tree": mean.mean,
+            "total": round(total[0]),
+            "interval": [round(total[1]), round(total[2])],
+        }
+    figures["seconds"] = {"total": round(seconds / len(drawn) * len(problems))}
+    result = {"problems": len(problems), "sample": len(drawn), "confidence": confidence} | figures
+    text = json.dumps(result, indent=1)
+    (out / "estimate.json").write_text(text + "\n", encoding="utf-8")
+    return result
+
+
+def estimate_lines(result: Mapping[str, Any]) -> list[str]:
+    """The estimate for the terminal."""
+    share = f"{result['confidence']:.0%}"
+    lines = [f"estimate for {result['problems']:,} problems, from {result['sample']} of them:"]
+    for name in FIGURES:
+        figure = result[name]
+        low, high = figure["interval"]
+        lines.append(
+            f"  {name.replace('_', ' '):16} {figure['total']:>14,}  {share} [{low:,}, {high:,}]"
+            f"  ({figure['per_tree']:,.1f} a tree)"
+        )
+    longest = duration(result["seconds"]["total"])
+    return [*lines, f"  time             {longest:>14}  at most, on the engine of this run"]

@@ -1,0 +1,162 @@
+"""A search worker: engines and a journal of its own, and problems as they are handed to it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from marco.engines.journal import Journal, JournaledEngine
+from marco.engines.protocol import Request, Response
+from marco.engines.registry import EngineConfig, engine_of, make_engine
+from marco.search.scheduler import Placed, Scheduler
+from marco.search.start import starter
+from marco.search.tree import Tree
+from marco.tasks.registry import Task
+
+
+@dataclass
+class Counts:
+    """What a worker has done: nodes and tokens of its engines, and what its journal answered."""
+
+    nodes: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    replayed_tokens: int = 0
+    running: int = 0
+    fullness: float = 0.0
+
+    def take(self, request: Request, response: Response) -> None:
+        tokens = sum(completion.tokens for completion in response.completions)
+        if response.is_replayed:
+            self.replayed_tokens += tokens
+            return
+        self.tokens += tokens
+        self.nodes += request.n
+        self.prompt_tokens += len(request.prompt_ids)
+        self.cached_tokens += response.cached_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    """A finished tree as its line of `trees.jsonl`, and what its worker has done so far."""
+
+    place: int
+    line: str
+    status: str
+    tokens: int
+    counts: Counts
+    worker: int
+
+
+class SearchWorker:
+    """Searches problems with engines that it starts itself.
+
+    Its journal is `worker-<index>.sqlite` in `folder`. Of a run with more workers before, the
+    journals without a worker are shared out, and read only.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        task: Task,
+        *,
+        index: int,
+        workers: int,
+        run: str,
+        folder: Path,
+        models: Path,
+        wait_s: float = 0.0,
+    ) -> None:
+        self.index, self.counts = index, Counts()
+        self.stack = ExitStack()
+        try:
+            own = folder / _name(index)
+            found = [path for path in _journals(folder) if _index(path) >= workers]
+            left = [path for path in found if _index(path) % workers == index]
+            self.journals = [Journal(path, run=run, wait_s=wait_s) for path in (own, *left)]
+            for journal in self.journals:
+                self.stack.callback(journal.close)
+            self.start, paths = starter(config, task, models=models)
+            self.engines = self._start_engines(config, paths)
+        except BaseException:
+            self.stack.close()
+            raise
+
+    def problems(self) -> set[str]:
+        """The ids of the problems that its journals know answers for."""
+        return set().union(*(journal.problems() for journal in self.journals))
+
+    def search(
+        self, problems: Iterable[Placed], *, on_response: Callable[[Counts], None] = lambda _: None
+    ) -> Iterator[Grown]:
+        """Trees as they are finished; `on_response` is told the counts again and again."""
+        scheduler = Scheduler(self.start, self.engines)
+
+        def take(request: Request, response: Response) -> None:
+            self.counts.take(request, response)
+            self.counts.running, self.counts.fullness = scheduler.open, scheduler.fullness
+            on_response(self.counts)
+
+        for place, tree in scheduler.run(problems, on_response=take):
+            self.counts.running = scheduler.open
+            yield self._grown(place, tree)
+
+    def close(self) -> None:
+        """End the engines, and fold the journals' logs in."""
+        self.stack.close()
+
+    def _grown(self, place: int, tree: Tree) -> Grown:
+        tokens = tree.usage["completion_tokens"]
+        return Grown(
+            place=place,
+            line=tree.to_json(),
+            status=tree.status,
+            tokens=tokens,
+            counts=self.counts,
+            worker=self.index,
+        )
+
+    def _start_engines(
+        self, config: Mapping[str, Any], paths: Mapping[str, Path]
+    ) -> dict[str, JournaledEngine]:
+        """Each checkpoint's engine; checkpoints of one model and the same settings share one."""
+        started: dict[tuple[Path, str], JournaledEngine] = {}
+        engines = {}
+        for name, checkpoint in config["models"]["checkpoints"].items():
+            settings = engine_of(config["engine"], checkpoint["engine"])
+            identity = (paths[name], repr(sorted(settings.items())))
+            if identity not in started:
+                checked: Any = TypeAdapter(EngineConfig).validate_python(settings)
+                engine = make_engine(checked, paths[name], model=checkpoint["model"])
+                self.stack.callback(engine.close)
+                started[identity] = JournaledEngine(engine, self.journals)
+            engines[name] = started[identity]
+        return engines
+
+
+def costs(folder: Path, *, run: str) -> list[tuple[str, str, int, int, int, int]]:
+    """(model, kind, requests, prompt tokens, of them cached, generated), over all journals."""
+    sums: dict[tuple[str, str], list[int]] = {}
+    for path in _journals(folder):
+        journal = Journal(path, run=run)
+        for model, kind, *figures in journal.costs():
+            held = sums.setdefault((model, kind), [0] * len(figures))
+            sums[model, kind] = [a + b for a, b in zip(held, figures, strict=True)]
+        journal.close()
+    return [(*names, *figures) for names, figures in sorted(sums.items())]  # type: ignore[misc]
+
+
+def _name(index: int) -> str:
+    return f"worker-{index}.sqlite"
+
+
+def _index(path: Path) -> int:
+    return int(path.stem.removeprefix("worker-"))
+
+
+def _journals(folder: Path) -> Sequence[Path]:
+    return sorted(folder.glob("worker-*.sqlite"), key=_index)
