@@ -48,13 +48,19 @@ class Noting:
         self.engine = engine
         self.max_in_flight = max_in_flight or engine.max_in_flight
         self.requests: list[Request] = []
+        self.submitted: dict[str, float] = {}
+        self.seconds: list[float] = []
 
     def submit(self, request: Request) -> None:
         self.requests.append(request)
+        self.submitted[request.key] = time.perf_counter()
         self.engine.submit(request)
 
     def poll(self) -> Sequence[Response]:
-        return self.engine.poll()
+        responses = self.engine.poll()
+        for response in responses:
+            self.seconds.append(time.perf_counter() - self.submitted.pop(response.key))
+        return responses
 
     def close(self) -> None:
         pass
@@ -240,6 +246,7 @@ def parts(problems: int, few: int) -> Iterator[tuple[str, Any]]:
     run("warm-up", lambda: searched(config, task, many[:4], engine))
     noting = Noting(engine)
     _, search = run("search", lambda: searched(config, task, many, noting))
+    _keep_service_times(noting.seconds)
     replay = run("replay", lambda: replayed(noting.requests, engine))
     alone = Noting(engine, max_in_flight=1)
     single = config_of(f"task.train={problems}", "search.wave=1")
@@ -266,6 +273,14 @@ def parts(problems: int, few: int) -> Iterator[tuple[str, Any]]:
     per_1k["plain"], per_minute["plain"] = 1000 * count / meter.tokens, 60 * count / meter.seconds
     yield "chains_per_1k_tokens", per_1k
     yield "chains_per_minute", per_minute
+
+
+def _keep_service_times(seconds: Sequence[float]) -> None:
+    """500 quantiles of the time that a request took in the full engine, for benchmarks/scale.py."""
+    ordered = sorted(seconds)
+    taken = [ordered[int((i + 0.5) * len(ordered) / 500)] for i in range(500)]
+    text = json.dumps({"requests": len(ordered), "seconds": [round(s, 3) for s in taken]})
+    Path(__file__).with_name("service_times.json").write_text(text + "\n", encoding="utf-8")
 
 
 def main() -> None:

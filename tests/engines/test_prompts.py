@@ -83,3 +83,37 @@ def test_a_missing_end_of_turn_token_is_named() -> None:
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"cannot load the tokenizer of {tmp_path}"):
         ChatTokenizer.load(tmp_path)
+
+
+def test_the_general_tokenizer_class_reads_the_folder_as_its_models_class_does(
+    embedded_folder: Path,
+) -> None:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from marco.engines.prompts import _tokenizer_class
+
+    assert _tokenizer_class(embedded_folder) is PreTrainedTokenizerFast
+    ours, theirs = (
+        ChatTokenizer.load(embedded_folder),
+        AutoTokenizer.from_pretrained(embedded_folder),
+    )
+    messages = [{"role": "user", "content": "What is 3 * 4 + 5?\n\n<thinking> “so” \u2028 12"}]
+    assert (
+        list(ours.prompt(messages))
+        == theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
+    )
+    assert ours.eos_token_id == theirs.eos_token_id
+    assert set(theirs.all_special_tokens) <= set(ours.control_tokens)
+
+
+def test_other_tokenizer_classes_are_looked_up(tmp_path: Path, embedded_folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from marco.engines.prompts import _tokenizer_class
+
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert _tokenizer_class(tmp_path) is AutoTokenizer
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    assert _tokenizer_class(tmp_path) is AutoTokenizer

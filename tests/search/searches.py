@@ -62,9 +62,14 @@ def prompt_text(request: Request) -> str:
 
 
 def starter(
-    pattern: Pattern, kinds: Kinds, config: SearchConfig, *, seed: int = 0
+    pattern: Pattern,
+    kinds: Kinds,
+    config: SearchConfig,
+    *,
+    seed: int = 0,
+    encode: Callable[[str], Sequence[int]] = encode,
 ) -> Callable[[Problem], Search]:
-    """Starts searches of one token per byte, by the model `teacher`; right is what equals gold."""
+    """Starts searches by the model `teacher`, of one token per byte; right is what equals gold."""
     writer = Writer(
         model="teacher",
         prompt_ids=lambda p: tuple(encode(p.problem + "\n")),

@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from marco.engines.prompts import ChatTokenizer
 from marco.engines.protocol import Completion, Request, Response
 from marco.engines.scripted import ScriptedEngine
 from marco.search.pattern import ANSWER, Kinds, NodeKind, Pattern
@@ -351,6 +353,35 @@ def test_a_request_continues_the_path_inside_the_next_tag() -> None:
         "requests": 2,
         "rollouts": 1,
     }
+
+
+def test_the_ids_of_a_path_are_a_prefix_of_its_childrens(
+    patterns: dict[str, Pattern], kinds: Kinds, embedded_folder: Path
+) -> None:
+    """With a real tokenizer, and texts that would be joined to their neighbours in one encoding."""
+    encode = ChatTokenizer.load(embedded_folder).encode
+    asked: dict[str, list[Request]] = {}
+
+    def script(request: Request, sample: int) -> str:
+        asked.setdefault(request.key.split("/")[1], []).append(request)
+        return (" 12", " so\n\n", "<", " the>", "\n")[(len(request.key) + sample) % 5]
+
+    start = starter(patterns["a"], kinds, settings(max_tokens=9999), encode=encode)
+    search(script, start, [problem(i) for i in range(3)])
+    of_path = {
+        (request.problem, place): request.prompt_ids[
+            : -len(encode(kinds[request.kind].opening + kinds[request.kind].prefixes[0]))
+        ]
+        for place, requests in asked.items()
+        for request in requests
+    }
+    parents = [
+        (name, place) for name, place in of_path if (name, place[: place.rfind(".")]) in of_path
+    ]
+    assert len(parents) > 20
+    for name, place in parents:
+        above = of_path[name, place[: place.rfind(".")]]
+        assert of_path[name, place][: len(above)] == above
 
 
 # The scheduler ----------------------------------------------------------------------------------
