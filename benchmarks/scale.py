@@ -6,9 +6,9 @@ Trees, scheduler and tokenizer are the real ones, and the time that they take is
 engines are simulated on a virtual clock: each of a replica's 64 places answers a request after a
 service time drawn from those that `benchmarks/search.py` measured (benchmarks/service_times.json).
 While the driver works, the engines go on; when it has nothing to do, the clock jumps to the next
-answer. Rates are taken between the first and the last fifth of the trees. The last line is one JSON
-object: by replicas nodes per second, their share of so many times one replica, the share of the
-time that the driver is busy, and its memory.
+answer. Rates are taken while the second half of the trees is opened, so that neither the start nor
+the end of the run counts. The last line is one JSON object: by replicas nodes per second, their
+share of so many times the first, the share of the time that the driver is busy, and its memory.
 """
 
 import argparse
@@ -17,22 +17,23 @@ import json
 import random
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-from search import MODELS, config_of, sections
+from search import MODELS, config_of, repeated, sections
 
 from marco.engines.protocol import Completion, Request, Response
 from marco.engines.scripted import draws
-from marco.search.scheduler import Scheduler
+from marco.search.scheduler import Placed, Scheduler
 from marco.search.start import starter
+from marco.search.worker import rest_the_collector
 from marco.tasks.registry import make_task
 from marco.work import quiet
 
 SERVICE_TIMES = Path(__file__).parent / "service_times.json"
 PLACES = 64  # sequences that a replica works on at once, as in the measurement
-TREES = 30  # per replica: so many that a tree's end does not leave places free
+TREES = 80  # per replica, of which about 32 are open at a time
 
 
 class SimulatedReplicas:
@@ -80,22 +81,27 @@ class SimulatedReplicas:
 
 def simulate(replicas: int, service_s: Sequence[float]) -> dict[str, float]:
     trees = TREES * replicas
-    config = config_of("engine=scripted", f"task.train={trees}")
+    config = config_of("engine=scripted")
     task = make_task(config.task)
-    problems = task.problems("train")
+    problems = repeated(task, trees)
     start, _ = starter(sections(config), task, models=MODELS)
     engine = SimulatedReplicas(replicas, service_s)
     scheduler = Scheduler(start, {"main": engine})
     nodes, marks = 0, []
+    rest_the_collector()
+
+    def opened() -> Iterator[Placed]:
+        for i, problem in enumerate(problems, 1):
+            yield i, problem
+            if i in (trees // 2, trees):
+                marks.append((nodes, engine.now, engine.busy))
 
     def on_response(request: Request, response: Response) -> None:
         nonlocal nodes
         nodes += request.n
 
-    grown = scheduler.run(enumerate(problems), on_response=on_response)
-    for done, _ in enumerate(grown, 1):
-        if done in (trees // 5, trees * 4 // 5):
-            marks.append((nodes, engine.now, engine.busy))
+    for _ in scheduler.run(opened(), on_response=on_response):
+        pass
     (nodes_0, now_0, busy_0), (nodes_1, now_1, busy_1) = marks
     return {
         "nodes_per_s": (nodes_1 - nodes_0) / (now_1 - now_0),

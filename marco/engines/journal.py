@@ -10,7 +10,6 @@ import sqlite3
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -195,20 +194,22 @@ class Journal:
 class JournaledEngine:
     """An engine whose responses are durable before anybody sees them.
 
-    What one of the journals holds is answered from it, at once; the first is written to. All
+    What one of the journals held at the start is answered from it; the first is written to. All
     responses that an engine hands out together are committed together, so the busier it is, the
     fewer commits a response costs.
     """
 
     def __init__(self, engine: Engine, journals: Sequence[Journal]) -> None:
-        self.engine, self.journals = engine, journals
+        self.engine, self.journal = engine, journals[0]
         self.max_in_flight, self.honours_seeds = engine.max_in_flight, engine.honours_seeds
+        # Only these are looked for: a key is asked for once in the life of a process.
+        self.begun = [(journal, journal.problems()) for journal in journals]
         self.asked: dict[str, Request] = {}
         self.known: list[Response] = []
 
     def submit(self, request: Request) -> None:
-        for journal in self.journals:
-            if (response := journal.find(request)) is not None:
+        for journal, problems in self.begun:
+            if request.problem in problems and (response := journal.find(request)) is not None:
                 self.known.append(response)
                 return
         self.asked[request.key] = request
@@ -220,7 +221,7 @@ class JournaledEngine:
             return known  # without a wait for the engine: they may lead to requests for it
         with uninterrupted():
             if fresh := self.engine.poll():
-                self.journals[0].keep([(self.asked.pop(r.key), r) for r in fresh])
+                self.journal.keep([(self.asked.pop(r.key), r) for r in fresh])
         return fresh
 
     def close(self) -> None:
@@ -228,7 +229,7 @@ class JournaledEngine:
 
 
 def _row(request: Request, response: Response) -> tuple[Any, ...]:
-    text = json.dumps([astuple(completion) for completion in response.completions])
+    text = json.dumps([(c.text, c.tokens, c.finish) for c in response.completions])
     return (
         request.key,
         request.problem,
@@ -244,8 +245,10 @@ def _row(request: Request, response: Response) -> tuple[Any, ...]:
 
 def _digest(request: Request, completions: str) -> bytes:
     """16 bytes that tell whether an entry is whole, and of this very request."""
-    settings = (request.model, request.kind, request.n, request.stop, astuple(request.sampling))
+    s = request.sampling
+    sampling = (s.temperature, s.top_p, s.max_tokens)
+    settings = (request.model, request.kind, request.n, request.stop, sampling)
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
-    digest.update(array("Q", request.prompt_ids).tobytes())
+    digest.update(array("I", request.prompt_ids).tobytes())
     digest.update(completions.encode())
     return digest.digest()
