@@ -3,7 +3,7 @@
 python benchmarks/scale.py --replicas 1 16 64 256 1024
 
 Trees, scheduler and tokenizer are the real ones, and the time that they take is measured. The
-engines are simulated on a virtual clock: each of a replica's 64 places answers a request after a
+engines are simulated on a virtual clock: each of a replica's 96 places answers a request after a
 service time drawn from those that `benchmarks/search.py` measured (benchmarks/service_times.json).
 While the driver works, the engines go on; when it has nothing to do, the clock jumps to the next
 answer. Rates are taken while the second half of the trees is opened, so that neither the start nor
@@ -32,7 +32,7 @@ from marco.tasks.registry import make_task
 from marco.work import quiet
 
 SERVICE_TIMES = Path(__file__).parent / "service_times.json"
-PLACES = 64  # sequences that a replica works on at once, as in the measurement
+PLACES = 96  # sequences that a replica works on at once, as in the measurement
 TREES = 80  # per replica, of which about 32 are open at a time
 
 
