@@ -1,4 +1,8 @@
+import os
+import pty
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +68,28 @@ def test_updates_between_two_lines_are_silent_and_close_tells_the_last(capsys):
     progress.close()
     line = capsys.readouterr().out
     assert re.fullmatch(r"  SFT: 8/8 steps · loss 0\.8 · took 0:\d\d\n", line)
+
+
+def test_a_terminal_shows_one_bar_and_its_figures_in_place():
+    script = """
+import time
+from marco.progress import Progress
+bar = Progress("trees", 200, "problems")
+bar.every_s = 0
+for done in (50, 100):
+    bar.update(done, solved=done // 2, tokens_per_s=260)
+    time.sleep(0.5)
+bar.close()
+"""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    subprocess.run(
+        [sys.executable, "-c", script], stdout=theirs, env=environment, check=True, timeout=60
+    )
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "\x1b[1A" in shown  # drawn anew over itself
+    last = re.sub(r"\x1b\[[0-9;]*m", "", shown[shown.rindex("trees") :])
+    for part in ("50%", "100/200 problems", "solved 50", "tokens per s 260", "ETA 0:0"):
+        assert part in last

@@ -10,9 +10,11 @@ import json
 import os
 import queue
 import random
+import resource
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal
 
 import aiohttp
@@ -67,10 +69,6 @@ class _Replica:
         self.in_flight = self.failures = 0  # failures: one after the other, without an answer
         self.is_out = False
 
-    def rank(self, problem: str) -> bytes:
-        """Rendezvous hashing: when a replica goes, only its own problems move."""
-        return hashlib.blake2b(f"{self.url}\0{problem}".encode(), digest_size=8).digest()
-
 
 class OpenAIEngine:
     """Completions over HTTP, with the prompts in token ids.
@@ -85,6 +83,8 @@ class OpenAIEngine:
         self.max_in_flight = config.max_num_seqs * len(config.urls)
         self.honours_seeds = config.honours_seeds
         self.replicas = [_Replica(str(url)) for url in config.urls]
+        self.order = lru_cache(maxsize=4096)(self._order)  # of the problems that are open
+        _allow_connections(2 * self.max_in_flight)  # hedged requests too
         self.answers: queue.SimpleQueue[Response | UserError] = queue.SimpleQueue()
         self.jitter = random.Random()
         self.probes: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks weakly
@@ -182,15 +182,23 @@ class OpenAIEngine:
 
     def _choose(self, request: Request, avoid: set[_Replica | None]) -> _Replica:
         """The problem's replica; the next in its order where that is out, full, or to avoid."""
-        return min(
-            self.replicas,
-            key=lambda r: (
-                r.is_out,
-                r in avoid,
-                r.in_flight >= self.config.max_num_seqs,
-                r.rank(request.problem),
-            ),
-        )
+
+        def faults(replica: _Replica) -> tuple[bool, bool, bool]:
+            is_full = replica.in_flight >= self.config.max_num_seqs
+            return replica.is_out, replica in avoid, is_full
+
+        order = self.order(request.problem)
+        good = (replica for replica in order if not any(faults(replica)))
+        return next(good, None) or min(order, key=faults)
+
+    def _order(self, problem: str) -> list[_Replica]:
+        """Rendezvous hashing: when a replica goes, only its own problems move."""
+
+        def rank(replica: _Replica) -> bytes:
+            digest = hashlib.blake2b(f"{replica.url}\0{problem}".encode(), digest_size=8)
+            return digest.digest()
+
+        return sorted(self.replicas, key=rank)
 
     def _ask(
         self, replica: _Replica, request: Request, body: dict[str, Any]
@@ -276,6 +284,15 @@ async def _first_success(tasks: set[asyncio.Task[Response]]) -> Response:
     finally:
         for task in pending:
             task.cancel()
+
+
+def _allow_connections(number: int) -> None:
+    """Raise this process's limit of open files, one for each connection, as far as it may."""
+    kept = 512  # files of everything else
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < number + kept:
+        most = number + kept if hard == resource.RLIM_INFINITY else min(number + kept, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _read(request: Request, answer: Any) -> Response:

@@ -35,12 +35,12 @@ def estimate(
     """Search `sample` problems, drawn by the search's seed; figures for all, with their intervals.
 
     Writes and returns `estimate.json`: for each figure its mean over a tree, and the total of all
-    problems (mean and t interval); seconds at the rate of the sample, which may not have filled the
-    engine: an upper bound.
+    problems (mean and t interval); seconds at the sample's tokens/s, which may not have filled the
+    engine: an upper bound, and null where the journal answered all.
     """
     chance = random.Random(f"{config['search_seed']}/dry run")
     drawn = chance.sample(problems, min(sample, len(problems)))
-    seconds = grow(config, task, drawn, cluster=cluster, run=run, out=out, models=models)
+    rate = grow(config, task, drawn, cluster=cluster, run=run, out=out, models=models)
     trees = list(read_trees(out))
     figures = {}
     for name, of in FIGURES.items():
@@ -51,7 +51,8 @@ def estimate(
             "total": round(total[0]),
             "interval": [round(total[1]), round(total[2])],
         }
-    figures["seconds"] = {"total": round(seconds / len(drawn) * len(problems))}
+    seconds = round(figures["generated_tokens"]["total"] / rate) if rate else None
+    figures["seconds"] = {"total": seconds}
     result = {"problems": len(problems), "sample": len(drawn), "confidence": confidence} | figures
     text = json.dumps(result, indent=1)
     (out / "estimate.json").write_text(text + "\n", encoding="utf-8")
@@ -69,5 +70,6 @@ def estimate_lines(result: Mapping[str, Any]) -> list[str]:
             f"  {name.replace('_', ' '):16} {figure['total']:>14,}  {share} [{low:,}, {high:,}]"
             f"  ({figure['per_tree']:,.1f} a tree)"
         )
-    longest = duration(result["seconds"]["total"])
-    return [*lines, f"  time             {longest:>14}  at most, on the engine of this run"]
+    seconds = result["seconds"]["total"]
+    longest = "unknown" if seconds is None else duration(seconds)
+    return [*lines, f"  time             {longest:>14}  at most, on the engines of this run"]

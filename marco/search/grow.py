@@ -1,6 +1,5 @@
 """Grows the trees of a task's problems, here or on a cluster, and writes them down."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -27,17 +26,16 @@ def grow(
     run: str,
     out: Path,
     models: Path,
-) -> float:
+) -> int:
     """Search a tree for every problem and write `trees.jsonl` in the problems' order.
 
     `config` holds the sections models, engine, kinds, pattern, search and search_seed; `task` and
     `cluster` are sections too; `models` is the folder where models are kept. What engines answer
     and which trees are finished is kept in `out/journal`, under the name `run`: a search that was
-    broken off goes on from there. Returns the seconds of the search itself.
+    broken off goes on from there. Returns the generated tokens per second, 0 where all was known.
     """
     folder = out / "journal"
     folder.mkdir(exist_ok=True)
-    started = time.monotonic()
     with closing(Journal(folder / "trees.sqlite", run=run)) as journal:
         known = journal.finished()
         left = [(i, problem) for i, problem in enumerate(problems) if i not in known]
@@ -49,12 +47,12 @@ def grow(
             for grown in search(config, task, queue, cluster, places, report):
                 journal.keep_tree(grown.place, grown.line)
                 report.on_tree(grown)
+        rate = report.tokens_per_s
         report.close()
         write_trees(out / "trees.jsonl", journal.trees())
-    seconds = time.monotonic() - started
     lines = [*cost_table(costs(folder, run=run)), *summary(read_trees(out))]
     print("\n".join(f"  {line}" for line in lines), flush=True)
-    return seconds
+    return rate
 
 
 def _search_here(

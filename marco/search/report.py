@@ -40,6 +40,11 @@ class SearchReport:
         self.grown_tokens += grown.tokens
         self.on_counts(grown.worker, grown.counts)
 
+    @property
+    def tokens_per_s(self) -> int:
+        """Tokens that engines generated, per second, since `begin`; what was known is none."""
+        return self.progress.rate(sum(counts.tokens for counts in self.counts.values()))
+
     def close(self) -> None:
         self._tell()
         self.progress.close()
@@ -59,7 +64,7 @@ class SearchReport:
             solved=f"{self.solved} ({_percent(self.solved, self.grown)})",
             tokens_per_solved=round(self.grown_tokens / self.solved) if self.solved else "–",
             nodes_per_s=self.progress.rate(sum(c.nodes for c in counts)),
-            tokens_per_s=self.progress.rate(tokens),
+            tokens_per_s=self.tokens_per_s,
             engine_full=f"{sum(full) / len(full):.0%}" if full else "–",
             cached=_percent(
                 sum(c.cached_tokens for c in counts), sum(c.prompt_tokens for c in counts)

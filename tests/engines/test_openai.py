@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from marco.engines.openai import OpenAIEngine
+from marco.engines.openai import OpenAIEngine, _allow_connections
 from marco.engines.protocol import Request, Response, Sampling
 from marco.errors import UserError
 
@@ -114,6 +114,27 @@ def test_a_problem_stays_with_a_replica_and_problems_are_spread(serve: Any) -> N
     seen = [{body["prompt"][0] for body in server.bodies} for server in servers]
     assert sum(map(len, seen)) == 60  # no problem on two of them
     assert min(map(len, seen)) >= 8  # expected 20; below 8 once in 10,000
+
+
+def test_when_a_replica_goes_only_its_own_problems_move() -> None:
+    urls = [f"http://10.0.0.{i}:8000/v1" for i in range(8)]
+    engines = [OpenAIEngine("m", config(*some)) for some in (urls, urls[:-1])]
+    chosen = [
+        [engine._choose(request(f"p{i}/0"), set()).url for i in range(400)] for engine in engines
+    ]
+    for engine in engines:
+        engine.close()
+    assert set(chosen[0]) == set(urls)
+    assert all(before == after for before, after in zip(*chosen, strict=True) if before != urls[-1])
+
+
+def test_as_many_files_may_be_open_as_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 100_000))
+    monkeypatch.setattr("resource.setrlimit", lambda _, limits: asked.append(limits))
+    for number in (100, 4000, 500_000):
+        _allow_connections(number)
+    assert asked == [(4512, 100_000), (100_000, 100_000)]
 
 
 def test_a_full_replica_hands_on(serve: Any) -> None:

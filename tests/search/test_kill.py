@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -42,9 +43,9 @@ class Run:
             f"outputs={self.outputs}",
         ]
 
-    def start(self, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *before: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "generate.py"), *self.arguments],
+            [*before, sys.executable, str(ROOT / "generate.py"), *self.arguments],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -206,3 +207,45 @@ def test_a_finished_run_repeated_asks_for_nothing(tmp_path: Path, embedded_folde
     manifest.parent.rename(part)  # as if it had been killed right before its end
     assert run.finish() == trees
     assert run.requests() == before
+
+
+FULL = 'ulimit -f 600 && exec "$@"'  # of 512 bytes: no file may grow beyond
+READ_ONLY = 'mount --bind {0} {0} && mount -o remount,bind,ro {0} && exec "$@"'
+
+
+def test_a_full_disk_is_told_and_costs_nothing_that_was_finished(
+    tmp_path: Path, embedded_folder: Path, undisturbed: tuple[bytes, Counter[str]]
+) -> None:
+    run = Run(tmp_path / "r", embedded_folder.parent, concurrency=8, latency_s=0.0)
+    process = run.start("sh", "-c", FULL, "sh")
+    _told(process, "cannot write .*(full|disk I/O error)")
+    _goes_on(run, tmp_path / "copy", undisturbed)
+
+
+def test_a_read_only_output_is_told_and_costs_nothing_that_was_finished(
+    tmp_path: Path, embedded_folder: Path, undisturbed: tuple[bytes, Counter[str]]
+) -> None:
+    mount = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if not shutil.which("unshare") or subprocess.run([*mount, "mount -t tmpfs x /mnt"]).returncode:
+        pytest.skip("this user may mount nothing")
+    run = Run(tmp_path / "r", embedded_folder.parent, concurrency=8, latency_s=0.1)
+    process = run.start()
+    while len(run.requests()) < 60:
+        time.sleep(0.02)
+    kill(process)
+    process = run.start(*mount, READ_ONLY.format(run.outputs), "sh")
+    _told(process, "[Rr]ead-only")
+    _goes_on(run, tmp_path / "copy", undisturbed)
+
+
+def _told(process: subprocess.Popen[str], message: str) -> None:
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert re.search(f"error: .*{message}", out) and "Traceback" not in out, out
+
+
+def _goes_on(run: Run, tmp: Path, undisturbed: tuple[bytes, Counter[str]]) -> None:
+    before, kept = run.requests(), run.kept(tmp)
+    assert len(kept) > 40
+    assert run.finish() == undisturbed[0]
+    assert not (run.requests() - before).keys() & kept
