@@ -1,29 +1,37 @@
 """How the search's throughput grows with the engine's replicas: the real driver, simulated engines.
 
-python benchmarks/scale.py --replicas 1 16 64 256 1024
+python benchmarks/scale.py --replicas 1 16 64 256 1024 --workers 1 4
 
 Trees, scheduler and tokenizer are the real ones, and the time that they take is measured. The
 engines are simulated on a virtual clock: each of a replica's 96 places answers a request after a
 service time drawn from those that `benchmarks/search.py` measured (benchmarks/service_times.json).
 While the driver works, the engines go on; when it has nothing to do, the clock jumps to the next
 answer. Rates are taken while the second half of the trees is opened, so that neither the start nor
-the end of the run counts. The last line is one JSON object: by replicas nodes per second, their
-share of so many times the first, the share of the time that the driver is busy, and its memory.
+the end of the run counts. With several workers, each drives its share of the replicas on a core of
+its own, so one of them is simulated. The HTTP client of `engine=openai` is measured by itself, with
+a server that answers at once. The last line is one JSON object: the client's requests per second,
+and by workers and replicas nodes per second, their share of so many times the first, the share of
+the time that a driver is busy, and its memory.
 """
 
 import argparse
+import asyncio
 import heapq
 import json
+import multiprocessing
 import random
 import resource
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+from aiohttp import web
 from search import MODELS, config_of, repeated, sections
 
-from marco.engines.protocol import Completion, Request, Response
+from marco.engines.openai import OpenAIConfig, OpenAIEngine
+from marco.engines.protocol import Completion, Request, Response, Sampling
 from marco.engines.scripted import draws
 from marco.search.scheduler import Placed, Scheduler
 from marco.search.start import starter
@@ -111,22 +119,78 @@ def simulate(replicas: int, service_s: Sequence[float]) -> dict[str, float]:
     }
 
 
+def http_requests_per_s(requests: int = 4000, prompt_tokens: int = 800) -> float:
+    """What the HTTP client of one process can send and read, with a server that answers at once."""
+    port: Any = multiprocessing.Queue()
+    server = multiprocessing.Process(target=_serve, args=(port,), daemon=True)
+    server.start()
+    settings = config_of("engine=openai").engine.model_copy(
+        update={"urls": [f"http://127.0.0.1:{port.get()}/v1"], "max_num_seqs": 256}
+    )
+    assert isinstance(settings, OpenAIConfig)
+    engine = OpenAIEngine("m", settings)
+    sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=96)
+    fixed = {"model": "m", "kind": "thinking", "stop": ("</thinking>",), "sampling": sampling}
+    ids = tuple(range(prompt_tokens))
+    used, sent, came = time.process_time(), 0, 0
+    while came < requests:
+        while sent < min(requests, came + engine.max_in_flight):
+            key = f"p{sent // 40}/{sent}"
+            engine.submit(Request(key=key, problem=key, prompt_ids=ids, n=1, **fixed))
+            sent += 1
+        came += len(engine.poll())
+    used = time.process_time() - used
+    engine.close()
+    server.terminate()
+    return requests / used
+
+
+def _serve(port: Any) -> None:
+    text = "The boxes hold 7 * 6 = 42 pens. With 4 more, 42 + 4 = 46 pens."
+    choice = {"index": 0, "text": text, "finish_reason": "stop"}
+    reply = json.dumps({"choices": [choice], "usage": {"completion_tokens": 22}}).encode()
+
+    async def complete(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=reply, content_type="application/json")
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_post("/v1/completions", complete)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port.put(runner.addresses[0][1])
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 16, 64, 256, 1024])
-    replicas = sorted(parser.parse_args().replicas)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
+    arguments = parser.parse_args()
     quiet()
+    figures: dict[str, Any] = {"http_requests_per_s": http_requests_per_s()}
+    print(figures, flush=True)
     service_s = json.loads(SERVICE_TIMES.read_text(encoding="utf-8"))["seconds"]
-    figures = {}
-    for n in replicas:
-        figures[n] = simulate(n, service_s)
-        alone = figures[replicas[0]]["nodes_per_s"] / replicas[0]
-        figures[n]["of_linear"] = figures[n]["nodes_per_s"] / alone / n
-        print(n, {name: round(value, 3) for name, value in figures[n].items()}, flush=True)
-    rounded = {n: {k: round(v, 3) for k, v in f.items()} for n, f in figures.items()}
-    print(json.dumps(rounded))
+    one = 0.0
+    for workers in sorted(arguments.workers):
+        for replicas in sorted(arguments.replicas):
+            if replicas % workers:
+                continue
+            found = simulate(replicas // workers, service_s)
+            found["nodes_per_s"] *= workers
+            one = one or found["nodes_per_s"] / replicas
+            found["of_linear"] = found["nodes_per_s"] / one / replicas
+            rounded = {name: round(value, 3) for name, value in found.items()}
+            figures[f"{workers} workers, {replicas} replicas"] = rounded
+            print(f"{workers} workers, {replicas} replicas: {rounded}", flush=True)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The search against the engine's own speed, the released code's schedule, and plain sampling.
 
-python benchmarks/search.py --problems 96 --few 16
+python benchmarks/search.py --problems 240 --few 12
 
 All on the embedded default, in one process, with one engine whose prefix cache is emptied between
 the parts. `search` runs first and notes its requests; `replay` hands the very same requests to the
 engine at once, without waiting for each other's answers: the upper bound. `one at a time` is the
-released code's schedule, on a few problems. The chains of `distinct`, `released` and `plain`
+released code's schedule, on a few of the problems. The chains of `distinct`, `released` and `plain`
 (whole chains sampled independently, as many tokens as `distinct`) are of the same few problems. The
 driver is measured with an engine that answers at once. The last line is one JSON object.
 """
@@ -214,8 +214,9 @@ def driver(problems: int) -> dict[str, float]:
     values = sections(config)
     many = repeated(task, problems)
     with tempfile.TemporaryDirectory() as folder:
-        places = {"folder": Path(folder), "models": MODELS}
-        worker = SearchWorker(values, task, index=0, workers=1, run="driver", **places)
+        worker = SearchWorker(
+            values, task, index=0, workers=1, run="driver", folder=Path(folder), models=MODELS
+        )
         engine = worker.engines["main"].engine
         assert isinstance(engine, ScriptedEngine)
         trees = Journal(Path(folder) / "trees.sqlite", run="driver")
@@ -272,30 +273,37 @@ def parts(problems: int, few: int) -> Iterator[tuple[str, Any]]:
 
     run("warm-up", lambda: searched(config, task, many[:4], engine))
     noting = Noting(engine)
+    single = config_of(f"task.train={problems}", "search.wave=1")
+
+    def one_at_a_time(part: int) -> Meter:
+        alone = Noting(engine, max_in_flight=1)
+        return run("one at a time", lambda: searched(single, task, many[part:few:6], alone))[1]
+
+    # Before, between and after, since a shared machine is not always as fast.
+    ones = [one_at_a_time(0)]
     _, search = run("search", lambda: searched(config, task, many, noting))
     _keep_service_times(noting.seconds)
+    ones.append(one_at_a_time(1))
     replay = run("replay", lambda: replayed(noting.requests, engine))
-    alone = Noting(engine, max_in_flight=1)
-    single = config_of(f"task.train={problems}", "search.wave=1")
-    _, one = run("one at a time", lambda: searched(single, task, many[: few // 2], alone))
+    ones.append(one_at_a_time(2))
+    one = sum(meter.tokens for meter in ones) / sum(meter.seconds for meter in ones)
     yield "search_tokens_per_s", search.rate
     yield "replay_tokens_per_s", replay.rate
-    yield "released_tokens_per_s", one.rate
+    yield "released_tokens_per_s", one
     yield "search_over_replay", search.rate / replay.rate
-    yield "search_over_released", search.rate / one.rate
+    yield "search_over_released", search.rate / one
     yield "prefix_cache_hit_rate", search.cached / search.prompt
-    per_1k, per_minute = {}, {}
+    tokens, per_1k, per_minute = {}, {}, {}
     for name in ("distinct", "released"):
         of_mode = config_of(f"task.train={problems}", f"search={name}")
         trees, meter = run(
             f"chains, {name}", lambda c=of_mode: searched(c, task, many[:few], engine)
         )
-        if name == "distinct":
-            budget = meter.tokens
+        tokens[name] = meter.tokens
         per_1k[name] = 1000 * chains(trees) / meter.tokens
         per_minute[name] = 60 * chains(trees) / meter.seconds
     count, meter = run(
-        "chains, plain", lambda: plain(config, task, many[:few], engine, tokens=budget)
+        "chains, plain", lambda: plain(config, task, many[:few], engine, tokens=tokens["distinct"])
     )
     per_1k["plain"], per_minute["plain"] = 1000 * count / meter.tokens, 60 * count / meter.seconds
     yield "chains_per_1k_tokens", per_1k
@@ -314,8 +322,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--problems", type=int, default=96)
-    parser.add_argument("--few", type=int, default=16, help="problems of the slow parts")
+    parser.add_argument("--problems", type=int, default=240)
+    parser.add_argument("--few", type=int, default=12, help="problems of the slow parts")
     parser.add_argument("--driver", type=int, help="the driver's part alone, on so many problems")
     arguments = parser.parse_args()
     quiet()
