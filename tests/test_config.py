@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from marco.config import ROOT, Config, check
+from marco.engines.registry import engine_of
 from marco.errors import UserError
 
 CONF = ROOT / "conf"
@@ -167,3 +168,20 @@ def test_outputs_are_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MARCO_OUTPUTS", raising=False)
     assert checked().outputs == Path(tmp_path / "outputs")
+
+
+@pytest.mark.parametrize("engine", options("engine"))
+@pytest.mark.parametrize("size", options("size"))
+def test_every_engine_goes_with_every_size(engine: str, size: str) -> None:
+    assert checked(f"size={size}", f"engine={engine}").engine.name in engine
+
+
+def test_each_checkpoint_may_have_an_engine_of_its_own() -> None:
+    config = checked(
+        "size=paper",
+        "+engine@models.checkpoints.llama.engine=openai",
+        "models.checkpoints.llama.engine.urls=[http://a:8000/v1]",
+    )
+    own = config.models.checkpoints["llama"].engine
+    assert engine_of(config.engine.model_dump(), own)["name"] == "openai"
+    assert engine_of(config.engine.model_dump(), {})["tensor_parallel"] == 8
