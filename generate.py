@@ -7,6 +7,7 @@ from functools import partial
 
 from marco import cli, pipeline
 from marco.config import Config
+from marco.search.estimate import estimate_lines
 from marco.stages import Stage, materialise
 
 
@@ -14,7 +15,8 @@ def generate(config: Config, overrides: list[str]) -> None:
     pipeline.check_contamination(config)
     make = partial(materialise, outputs=config.outputs, cluster=config.cluster.model_dump())
     if config.search.dry_run:
-        print(f"estimate: {make(pipeline.estimate(config))}")
+        folder = make(pipeline.estimate(config))
+        print("\n".join([*estimate_lines(folder), f"estimate: {folder}"]))
         return
     trees = pipeline.trees(config)
     print(f"trees: {make(trees) if isinstance(trees, Stage) else trees}")

@@ -6,7 +6,7 @@ Trees, scheduler and tokenizer are the real ones, and the time that they take is
 engines are simulated on a virtual clock: each of a replica's 96 places answers a request after a
 service time drawn from those that `benchmarks/search.py` measured (benchmarks/service_times.json).
 While the driver works, the engines go on; when it has nothing to do, the clock jumps to the next
-answer. Rates are taken while the second half of the trees is opened, so that neither the start nor
+answer. Rates are taken while the last quarter of the trees is opened, so that neither the start nor
 the end of the run counts. With several workers, each drives its share of the replicas on a core of
 its own, so one of them is simulated. The HTTP client of `engine=openai` is measured by itself, with
 a server that answers at once. The last line is one JSON object: the client's requests per second,
@@ -41,7 +41,7 @@ from marco.work import quiet
 
 SERVICE_TIMES = Path(__file__).parent / "service_times.json"
 PLACES = 96  # sequences that a replica works on at once, as in the measurement
-TREES = 80  # per replica, of which about 32 are open at a time
+TREES = 80  # per replica, of which about 48 are open at a time
 
 
 class SimulatedReplicas:
@@ -61,7 +61,7 @@ class SimulatedReplicas:
         due = self.now + self.chance.choice(self.service_s)
         heapq.heappush(self.running, (due, next(self.numbers), request))
 
-    def poll(self) -> Sequence[Response]:
+    def poll(self, wait_s: float = 0.1) -> Sequence[Response]:
         driver = time.perf_counter() - self.left
         self.now += driver
         self.busy += driver
@@ -101,7 +101,7 @@ def simulate(replicas: int, service_s: Sequence[float]) -> dict[str, float]:
     def opened() -> Iterator[Placed]:
         for i, problem in enumerate(problems, 1):
             yield i, problem
-            if i in (trees // 2, trees):
+            if i in (trees * 3 // 4, trees):
                 marks.append((nodes, engine.now, engine.busy))
 
     def on_response(request: Request, response: Response) -> None:
@@ -109,7 +109,8 @@ def simulate(replicas: int, service_s: Sequence[float]) -> dict[str, float]:
         nodes += request.n
 
     for _ in scheduler.run(opened(), on_response=on_response):
-        pass
+        if len(marks) == 2:
+            break
     (nodes_0, now_0, busy_0), (nodes_1, now_1, busy_1) = marks
     return {
         "nodes_per_s": (nodes_1 - nodes_0) / (now_1 - now_0),

@@ -13,6 +13,7 @@ driver is measured with an engine that answers at once. The last line is one JSO
 import argparse
 import json
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -26,10 +27,10 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from marco.config import ROOT, Config, check
-from marco.engines.journal import Journal
+from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.protocol import Engine, Request, Response, Sampling
 from marco.engines.registry import make_engine, model_folder
-from marco.engines.scripted import ScriptedEngine
+from marco.engines.scripted import ScriptedEngine, draws
 from marco.engines.vllm import VLLMEngine
 from marco.search.scheduler import Scheduler
 from marco.search.start import draw_pattern, longest_first, starter
@@ -40,6 +41,7 @@ from marco.tasks.registry import Task, make_task
 from marco.work import quiet
 
 MODELS = ROOT / "outputs" / "models"
+Yield = tuple[int, int]  # distinct correct chains of a problem, and the tokens they cost
 
 
 class Noting:
@@ -59,8 +61,8 @@ class Noting:
         self.submitted[request.key] = time.perf_counter()
         self.engine.submit(request)
 
-    def poll(self) -> Sequence[Response]:
-        responses = self.engine.poll()
+    def poll(self, wait_s: float = 0.1) -> Sequence[Response]:
+        responses = self.engine.poll(wait_s)
         for response in responses:
             self.seconds.append(time.perf_counter() - self.submitted.pop(response.key))
         return responses
@@ -116,12 +118,23 @@ def repeated(task: Task, number: int) -> list[Problem]:
 def searched(
     config: Config, task: Task, problems: Sequence[Problem], engine: Engine
 ) -> tuple[list[Tree], Meter]:
+    """The search as `generate.py` makes it, journal and all."""
     values = sections(config)
     start, _ = starter(values, task, models=MODELS)
-    scheduler = Scheduler(start, dict.fromkeys(values["models"]["checkpoints"], engine))
-    meter = Meter()
-    queue = longest_first(list(enumerate(problems)), values)
-    trees = [tree for _, tree in scheduler.run(queue, on_response=meter)]
+    with tempfile.TemporaryDirectory() as folder:
+        completions, finished = (
+            Journal(Path(folder) / f"{name}.sqlite", run="benchmark")
+            for name in ("completions", "trees")
+        )
+        journaled = JournaledEngine(engine, completions)
+        scheduler = Scheduler(start, dict.fromkeys(values["models"]["checkpoints"], journaled))
+        meter, trees = Meter(), []
+        queue = longest_first(list(enumerate(problems)), values)
+        for place, tree in scheduler.run(queue, on_response=meter):
+            finished.keep_tree(place, tree.to_json())
+            trees.append(tree)
+        completions.close()
+        finished.close()
     return trees, meter
 
 
@@ -139,7 +152,7 @@ def replayed(requests: Sequence[Request], engine: Engine) -> Meter:
 
 def plain(
     config: Config, task: Task, problems: Sequence[Problem], engine: Engine, *, tokens: int
-) -> tuple[int, Meter]:
+) -> tuple[list[Yield], Meter]:
     """Distinct correct chains of independent samples, in rounds over the problems."""
     from marco.engines.prompts import ChatTokenizer
     from marco.tasks.examples import chat
@@ -158,56 +171,70 @@ def plain(
         pattern = draw_pattern(config.pattern, config.search_seed, problem)
         messages = chat(problem.problem, task.examples(problem), kinds=kinds, pattern=pattern)
         prompts.append(tokenizer.prompt(messages))
-    found: set[tuple[str, str]] = set()
-    meter, waiting, number = Meter(), {}, 0
-
-    def ask() -> None:
-        nonlocal number
-        problem, prompt = problems[number % len(problems)], prompts[number % len(problems)]
-        request = Request(
-            key=f"{problem.id}/{number}",
-            problem=problem.id,
-            model="main",
-            kind="chain",
-            prompt_ids=prompt,
-            n=1,
-            stop=(closing,),
-            sampling=sampling,
-        )
-        waiting[request.key] = problem, request
-        number += 1
-        engine.submit(request)
-
-    for _ in range(engine.max_in_flight):
-        ask()
-    while waiting:
+    found: dict[str, set[str]] = {problem.id: set() for problem in problems}
+    spent = dict.fromkeys(found, 0)
+    meter, waiting = Meter(), {}
+    while True:
+        # As many as the tokens that are left will pay for, so that the budget is met.
+        expected = meter.tokens / meter.requests if meter.requests else sampling.max_tokens
+        while len(waiting) < 16 and meter.tokens + (len(waiting) + 0.5) * expected < tokens:
+            number = meter.requests + len(waiting)
+            problem, prompt = problems[number % len(problems)], prompts[number % len(problems)]
+            request = Request(
+                key=f"{problem.id}/{number}",
+                problem=problem.id,
+                model="main",
+                kind="chain",
+                prompt_ids=prompt,
+                n=1,
+                stop=(closing,),
+                sampling=sampling,
+            )
+            waiting[request.key] = problem, request
+            engine.submit(request)
+        if not waiting:
+            break
         for response in engine.poll():
             problem, request = waiting.pop(response.key)
             meter(request, response)
-            chain = response.completions[0].text + f"{closing}\n"
+            [completion] = response.completions
+            spent[problem.id] += completion.tokens
+            chain = completion.text + f"{closing}\n"
             if task.verify(chain, problem).verdict == "correct":
-                found.add((problem.id, chain))
-            if meter.tokens < tokens:
-                ask()
-    return len(found), meter
+                found[problem.id].add(chain)
+    return [(len(found[name]), spent[name]) for name in found], meter
 
 
-def chains(trees: Sequence[Tree]) -> int:
-    """Distinct correct chains: by their text, whatever the search counted."""
-    return len(
-        {
-            (tree.id, "".join(n.text for n in tree.path(node.id)))
-            for tree in trees
-            for node in tree.nodes
-            if node.verdict == "correct"
-        }
-    )
+def chains(tree: Tree) -> Yield:
+    """Distinct correct chains of a tree, by their text, whatever the search counted."""
+    right = [node.id for node in tree.nodes if node.verdict == "correct"]
+    texts = {"".join(node.text for node in tree.path(leaf)) for leaf in right}
+    return len(texts), tree.usage["completion_tokens"]
+
+
+def per_1k(yields: Sequence[Yield]) -> float:
+    return 1000 * sum(n for n, _ in yields) / max(sum(tokens for _, tokens in yields), 1)
+
+
+def interval(figure: Callable[[Sequence[int]], float], problems: int) -> list[float]:
+    """The middle 95 % of a figure over 2,000 draws of as many problems with replacement."""
+    chance = random.Random(0)
+    drawn = sorted(figure(chance.choices(range(problems), k=problems)) for _ in range(2000))
+    return [drawn[50], drawn[-51]]
+
+
+def sentences(request: Request, sample: int) -> str:
+    """A thought as long as a model's, and unlike any other."""
+    if request.kind == "answer":
+        return draws(request, sample)
+    a, b, c = random.Random(f"{request.key}/{sample}").choices(range(10, 1000), k=3)
+    return f" The boxes hold {a} * {b} = {c} pens. Without {a}, {c} - {a} = {b} pens."
 
 
 def driver(problems: int) -> dict[str, float]:
     """Nodes per second of one core with an engine that answers at once, and memory.
 
-    The search alone (trees, tokenizer, scheduler), and the whole worker, with its journal.
+    That is the whole worker, with the journal's commits; the search alone is told beside it.
     """
     config = config_of("engine=scripted")
     task = make_task(config.task)
@@ -215,26 +242,29 @@ def driver(problems: int) -> dict[str, float]:
     many = repeated(task, problems)
     with tempfile.TemporaryDirectory() as folder:
         worker = SearchWorker(
-            values, task, index=0, workers=1, run="driver", folder=Path(folder), models=MODELS
+            values, task, index=0, run="driver", folder=Path(folder), models=MODELS
         )
         engine = worker.engines["main"].engine
         assert isinstance(engine, ScriptedEngine)
         trees = Journal(Path(folder) / "trees.sqlite", run="driver")
-        before, used = _rss_mb(), time.process_time()
+        engine.script = sentences
+        before, started, used = _rss_mb(), time.perf_counter(), time.process_time()
         for grown in worker.search(enumerate(many)):
             trees.keep_tree(grown.place, grown.line)
             engine.requests.clear()  # which it keeps for tests
-        journaled_s, nodes = time.process_time() - used, worker.counts.nodes
+        used, nodes = time.process_time() - used, worker.counts.nodes
+        seconds = time.perf_counter() - started
         mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
         worker.close()
         trees.close()
     start, _ = starter(values, task, models=MODELS)  # anew: its tokenizer has kept nothing
-    used = time.process_time()
+    bare = time.process_time()
     for _ in Scheduler(start, {"main": engine}).run(enumerate(many), on_response=_ignore):
         engine.requests.clear()
     return {
-        "nodes_per_s": nodes / (time.process_time() - used),
-        "with_journal": nodes / journaled_s,
+        "nodes_per_s": nodes / used,
+        "nodes_per_s_of_wall_time": nodes / seconds,
+        "nodes_per_s_without_journal": nodes / (time.process_time() - bare),
         "mb": mb,
         "nodes": nodes,
     }
@@ -293,20 +323,36 @@ def parts(problems: int, few: int) -> Iterator[tuple[str, Any]]:
     yield "search_over_replay", search.rate / replay.rate
     yield "search_over_released", search.rate / one
     yield "prefix_cache_hit_rate", search.cached / search.prompt
-    tokens, per_1k, per_minute = {}, {}, {}
+    yields: dict[str, list[Yield]] = {}
+    per_minute = {}
     for name in ("distinct", "released"):
         of_mode = config_of(f"task.train={problems}", f"search={name}")
         trees, meter = run(
             f"chains, {name}", lambda c=of_mode: searched(c, task, many[:few], engine)
         )
-        tokens[name] = meter.tokens
-        per_1k[name] = 1000 * chains(trees) / meter.tokens
-        per_minute[name] = 60 * chains(trees) / meter.seconds
-    count, meter = run(
-        "chains, plain", lambda: plain(config, task, many[:few], engine, tokens=tokens["distinct"])
+        yields[name] = [chains(tree) for tree in sorted(trees, key=lambda tree: tree.id)]
+        per_minute[name] = 60 * sum(n for n, _ in yields[name]) / meter.seconds
+    budget = sum(tokens for _, tokens in yields["distinct"])
+    yields["plain"], meter = run(
+        "chains, plain", lambda: plain(config, task, many[:few], engine, tokens=budget)
     )
-    per_1k["plain"], per_minute["plain"] = 1000 * count / meter.tokens, 60 * count / meter.seconds
-    yield "chains_per_1k_tokens", per_1k
+    per_minute["plain"] = 60 * sum(n for n, _ in yields["plain"]) / meter.seconds
+    yield "chains_per_1k_tokens", {name: per_1k(of_mode) for name, of_mode in yields.items()}
+    yield (
+        "chains_per_1k_tokens_interval",
+        {
+            name: interval(lambda drawn, y=of_mode: per_1k([y[i] for i in drawn]), few)
+            for name, of_mode in yields.items()
+        },
+    )
+
+    def ratio(drawn: Sequence[int]) -> float:
+        ours, theirs = (
+            per_1k([yields[name][i] for i in drawn]) for name in ("distinct", "released")
+        )
+        return ours / max(theirs, 1e-9)
+
+    yield "distinct_over_released", [ratio(range(few)), *interval(ratio, few)]
     yield "chains_per_minute", per_minute
 
 
@@ -333,9 +379,18 @@ def main() -> None:
     figures = dict(parts(arguments.problems, arguments.few))
     of_driver = _apart("--driver", "10000")
     figures["driver_nodes_per_s"] = of_driver["nodes_per_s"]
-    figures["driver_nodes_per_s_with_journal"] = of_driver["with_journal"]
+    figures["driver"] = of_driver
     figures["driver_mb_per_10k_problems"] = of_driver["mb"]
-    print(json.dumps(figures, default=lambda value: round(value, 3)))
+    print(json.dumps(_rounded(figures)))
+
+
+def _rounded(value: Any) -> Any:
+    """With four digits that count."""
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

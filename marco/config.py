@@ -45,7 +45,7 @@ class Checkpoint(Section):
     """
 
     model: str
-    temperature: float = Field(ge=0)
+    temperature: float = Field(gt=0)  # at 0 all children of a node would be the same
     top_p: float = Field(gt=0, le=1)
     engine: dict[str, Any]
 
@@ -227,7 +227,10 @@ def _misfits(sections: Mapping[str, Any]) -> list[str]:
                 _ENGINE.validate_python(engine_of(engine.model_dump(), checkpoint.engine))
             except ValidationError as error:
                 where = f"models.checkpoints.{name}.engine"
-                problems += [f"{where}.{e['loc'][-1]}: {e['msg']}" for e in error.errors()]
+                problems += [
+                    f"{where}{''.join(f'.{part}' for part in e['loc'][1:])}: {e['msg']}"
+                    for e in error.errors()
+                ]
     recipe, loss, table = (sections.get(name) for name in ("recipe", "loss", "table"))
     if recipe and loss and "preference" in recipe.trains and loss.preference is None:
         problems.append(f"recipe {recipe.name} needs pairs, but loss.preference is null")

@@ -142,6 +142,11 @@ def student(config: Config) -> Stage | None:
 
 def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> Stage:
     """The evaluation of a student; its row is the recipe's unless it is named otherwise."""
+    if config.engine.name == "openai":
+        raise UserError(
+            "engine=openai: a server has no student of ours to score. It serves the search: run "
+            "generate.py with it, and train with trees=<the folder that it prints>"
+        )
     title = row or config.recipe.title
     row = row or config.recipe.name
     files = {name: getattr(config.task, name, None) for name in ("train_file", "test_file")}

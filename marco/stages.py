@@ -43,7 +43,7 @@ VOLATILE = {
     "dry_run_problems",
     "latency_s",
     "log",
-    *("urls", "served_model", "api_key_env", "timeout_s", "hedge_after_s", "backoff_s"),
+    *("urls", "api_key_env", "timeout_s", "hedge_after_s", "backoff_s"),
     *("backoff_max_s", "take_out_after", "probe_every_s", "give_up_after_s"),
     "tensor_parallel",
 }

@@ -64,13 +64,12 @@ def grow_trees(order: Order) -> None:
 
 
 def estimate_trees(order: Order) -> None:
-    """Search a sample of the training problems, and tell what all of them would cost."""
-    from marco.search.estimate import estimate, estimate_lines
+    """Search a sample of the training problems, and extrapolate what all of them would cost."""
+    from marco.search.estimate import estimate
 
     sample = {name: order.config[name] for name in ("sample", "confidence")}
     task, problems = order.labels["task"], _training_problems(order)
-    result = estimate(order.config, task, problems, **sample, **_places(order))
-    print("\n".join(estimate_lines(result)), flush=True)
+    estimate(order.config, task, problems, **sample, **_places(order))
 
 
 def build_dataset(order: Order) -> None:

@@ -73,13 +73,16 @@ def test_updates_between_two_lines_are_silent_and_close_tells_the_last(capsys):
 def test_a_terminal_shows_one_bar_and_its_figures_in_place():
     script = """
 import time
-from marco.progress import Progress
-bar = Progress("trees", 200, "problems")
-bar.every_s = 0
-for done in (50, 100):
-    bar.update(done, solved=done // 2, tokens_per_s=260)
-    time.sleep(0.5)
-bar.close()
+from marco.search.report import SearchReport
+from marco.search.worker import Counts, Grown
+report = SearchReport(200, {0: ("solved", 30)})
+report.begin()
+for done in range(1, 100):
+    report.on_tree(Grown(place=done, line="", status="solved" if done % 2 else "budget", tokens=20))
+    report.on_counts({0: Counts(nodes=9 * done, tokens=20 * done, running=8, fullness=0.97)})
+    time.sleep(0.01)
+report.close()
+print("afterwards")
 """
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
@@ -90,6 +93,8 @@ bar.close()
     shown = os.read(ours, 65536).decode()
     os.close(ours)
     assert "\x1b[1A" in shown  # drawn anew over itself
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1  # the cursor is back
     last = re.sub(r"\x1b\[[0-9;]*m", "", shown[shown.rindex("trees") :])
-    for part in ("50%", "100/200 problems", "solved 50", "tokens per s 260", "ETA 0:0"):
+    for part in ("100/200 problems", "running 8", "solved 51 (51%)", "engine full 97%", "ETA 0:0"):
         assert part in last
+    assert last.rstrip().endswith("afterwards") and last.count("problems") == 1

@@ -19,7 +19,7 @@ from marco.failpoints import cross
 from marco.termination import uninterrupted
 
 APPLICATION_ID = 0x6D6A6E6C  # "mjnl": a SQLite file of another application is refused
-SCHEMA = 1
+SCHEMA = 2
 _TABLES = """
 CREATE TABLE run (id TEXT NOT NULL);
 CREATE TABLE completions (
@@ -33,7 +33,8 @@ CREATE TABLE completions (
     tokens INTEGER NOT NULL,
     completions TEXT NOT NULL  -- JSON: [[text, tokens, finish], ...]
 );
-CREATE TABLE trees (place INTEGER PRIMARY KEY, tree TEXT NOT NULL);
+CREATE INDEX of_problem ON completions (problem);
+CREATE TABLE trees (place INTEGER PRIMARY KEY, digest BLOB NOT NULL, tree TEXT NOT NULL);
 """
 
 
@@ -46,16 +47,16 @@ class Journal:
     """
 
     def __init__(self, path: Path, *, run: str, wait_s: float = 0.0) -> None:
-        self.path = path
+        self.path, self.run = path, run
         with self._told():
             self.connection = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
             try:
-                self._open(run)
+                self._open()
             except BaseException:
                 self.connection.close()
                 raise
 
-    def _open(self, run: str) -> None:
+    def _open(self) -> None:
         execute = self.connection.execute
         # Kept until the end, so that a second writer is refused, and no shared memory is needed.
         execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -69,7 +70,7 @@ class Journal:
             execute(f"PRAGMA user_version = {SCHEMA}")
             for statement in _TABLES.strip().rstrip(";").split(";\n"):
                 execute(statement)
-            execute("INSERT INTO run VALUES (?)", (run,))
+            execute("INSERT INTO run VALUES (?)", (self.run,))
         execute("COMMIT")
         if not is_new and (application, version) != (APPLICATION_ID, SCHEMA):
             raise UserError(f"{self.path} is no journal of this program: move it away")
@@ -77,7 +78,7 @@ class Journal:
         execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, too
         if (found := execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(found)
-        if (owner := execute("SELECT id FROM run").fetchone()) != (run,):
+        if (owner := execute("SELECT id FROM run").fetchone()) != (self.run,):
             raise UserError(f"{self.path} belongs to another run ({owner and owner[0]}): move it")
 
     # Completions -------------------------------------------------------------------------------
@@ -122,26 +123,53 @@ class Journal:
                 i for (i,) in self.connection.execute("SELECT DISTINCT problem FROM completions")
             }
 
+    def take_over(self, other: Path) -> None:
+        """Take the completions of another journal of the run, and remove it.
+
+        Broken off, it is done again: an entry that is here already is the same one.
+        """
+        Journal(other, run=self.run).close()  # checked, and its log folded in
+        with self._told():
+            self.connection.execute("ATTACH ? AS other", (str(other),))
+            try:
+                with self._transaction():
+                    self.connection.execute(
+                        "INSERT OR IGNORE INTO completions SELECT * FROM other.completions"
+                    )
+            finally:
+                self.connection.execute("DETACH other")
+        other.unlink()
+
     # Trees -------------------------------------------------------------------------------------
 
     def keep_tree(self, place: int, tree: str) -> None:
         """Keep the finished tree of a problem, as its line of `trees.jsonl`."""
         with self._told(), self._transaction():
-            self.connection.execute("INSERT INTO trees VALUES (?, ?)", (place, tree))
-
-    def finished(self) -> dict[int, int]:
-        """The places of problems whose trees are finished, and the tokens that each cost."""
-        with self._told():
-            return dict(
-                self.connection.execute(
-                    "SELECT place, json_extract(tree, '$.usage.completion_tokens') FROM trees"
-                )
+            self.connection.execute(
+                "INSERT INTO trees VALUES (?, ?, ?)", (place, _tree_digest(tree), tree)
             )
 
-    def trees(self) -> Iterator[str]:
-        """The lines of all finished trees, in the order of their problems."""
+    def finished(self) -> dict[int, tuple[str, int]]:
+        """The places of problems whose trees are finished: their status and generated tokens."""
         with self._told():
-            for (tree,) in self.connection.execute("SELECT tree FROM trees ORDER BY place"):
+            rows = self.connection.execute(
+                "SELECT place, json_extract(tree, '$.status'),"
+                " json_extract(tree, '$.usage.completion_tokens') FROM trees"
+            )
+            return {place: (status, tokens) for place, status, tokens in rows}
+
+    def trees(self) -> Iterator[str]:
+        """The lines of all finished trees, in the order of their problems; UserError for one that
+        is damaged.
+        """
+        with self._told():
+            rows = self.connection.execute("SELECT place, digest, tree FROM trees ORDER BY place")
+            for place, digest, tree in rows:
+                if digest != _tree_digest(tree):
+                    raise UserError(
+                        f"{self.path}: the tree at place {place} is damaged: move the file away, "
+                        "and the trees are made anew from the completions beside it"
+                    )
                 yield tree
 
     # -------------------------------------------------------------------------------------------
@@ -194,33 +222,32 @@ class Journal:
 class JournaledEngine:
     """An engine whose responses are durable before anybody sees them.
 
-    What one of the journals held at the start is answered from it; the first is written to. All
-    responses that an engine hands out together are committed together, so the busier it is, the
-    fewer commits a response costs.
+    What the journal held at the start is answered from it. All responses that an engine hands out
+    together are committed together, so the busier it is, the fewer commits a response costs.
     """
 
-    def __init__(self, engine: Engine, journals: Sequence[Journal]) -> None:
-        self.engine, self.journal = engine, journals[0]
+    def __init__(self, engine: Engine, journal: Journal) -> None:
+        self.engine, self.journal = engine, journal
         self.max_in_flight, self.honours_seeds = engine.max_in_flight, engine.honours_seeds
         # Only these are looked for: a key is asked for once in the life of a process.
-        self.begun = [(journal, journal.problems()) for journal in journals]
+        self.begun = journal.problems()
         self.asked: dict[str, Request] = {}
         self.known: list[Response] = []
 
     def submit(self, request: Request) -> None:
-        for journal, problems in self.begun:
-            if request.problem in problems and (response := journal.find(request)) is not None:
-                self.known.append(response)
-                return
+        known = request.problem in self.begun and self.journal.find(request)
+        if known:
+            self.known.append(known)
+            return
         self.asked[request.key] = request
         self.engine.submit(request)
 
-    def poll(self) -> Sequence[Response]:
+    def poll(self, wait_s: float = 0.1) -> Sequence[Response]:
         known, self.known = self.known, []
         if known:
             return known  # without a wait for the engine: they may lead to requests for it
         with uninterrupted():
-            if fresh := self.engine.poll():
+            if fresh := self.engine.poll(wait_s):
                 self.journal.keep([(self.asked.pop(r.key), r) for r in fresh])
         return fresh
 
@@ -241,6 +268,10 @@ def _row(request: Request, response: Response) -> tuple[Any, ...]:
         sum(completion.tokens for completion in response.completions),
         text,
     )
+
+
+def _tree_digest(tree: str) -> bytes:
+    return hashlib.blake2b(tree.encode(), digest_size=16).digest()
 
 
 def _digest(request: Request, completions: str) -> bytes:

@@ -6,6 +6,7 @@ again, of another replica; one that fails repeatedly is taken out, probed, and b
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -31,6 +32,7 @@ from pydantic import (
 from marco.engines.protocol import Completion, Request, Response
 from marco.errors import UserError
 
+NO_ANSWER = (ValueError, LookupError, TypeError, AttributeError)  # JSON of another form, or none
 PASSING = {408, 409, 425, 429}  # of the client's errors, those that another attempt may mend
 
 
@@ -78,14 +80,15 @@ class OpenAIEngine:
     has answered for `give_up_after_s`.
     """
 
-    def __init__(self, model: str, config: OpenAIConfig) -> None:
-        self.model, self.config = config.served_model or model, config
+    def __init__(self, model: str, config: OpenAIConfig, *, seed: int = 0) -> None:
+        self.model, self.config, self.seed = config.served_model or model, config, seed
         self.max_in_flight = config.max_num_seqs * len(config.urls)
         self.honours_seeds = config.honours_seeds
         self.replicas = [_Replica(str(url)) for url in config.urls]
         self.order = lru_cache(maxsize=4096)(self._order)  # of the problems that are open
         _allow_connections(2 * self.max_in_flight)  # hedged requests too
         self.answers: queue.SimpleQueue[Response | UserError] = queue.SimpleQueue()
+        self.refused: UserError | None = None
         self.jitter = random.Random()
         self.probes: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks weakly
         self.loop = asyncio.new_event_loop()
@@ -97,18 +100,18 @@ class OpenAIEngine:
     def submit(self, request: Request) -> None:
         asyncio.run_coroutine_threadsafe(self._answer(request), self.loop)
 
-    def poll(self) -> Sequence[Response]:
-        """What has come; waits a tenth of a second for the first."""
+    def poll(self, wait_s: float = 0.1) -> Sequence[Response]:
+        """What has come; what was refused for good is raised once all before it was handed out."""
         found: list[Response] = []
-        try:
-            answer = self.answers.get(timeout=0.1)
-            while True:
-                if isinstance(answer, UserError):
-                    raise answer
+        with suppress(queue.Empty):
+            answer = self.refused or self.answers.get(timeout=wait_s)
+            while not isinstance(answer, UserError):
                 found.append(answer)
                 answer = self.answers.get_nowait()
-        except queue.Empty:
-            return found
+            self.refused = answer
+        if self.refused and not found:
+            raise self.refused
+        return found
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -131,7 +134,7 @@ class OpenAIEngine:
         key = os.environ.get(self.config.api_key_env)
         self.session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=aiohttp.ClientTimeout(total=self.config.timeout_s),
+            timeout=aiohttp.ClientTimeout(total=self.config.timeout_s, sock_connect=10),
             connector=aiohttp.TCPConnector(limit=0),
         )
         self.last_answer = self.loop.time()
@@ -152,12 +155,12 @@ class OpenAIEngine:
             return Response(key=request.key, completions=(cut,) * request.n)
         body = self._body(request, room)
         avoid: _Replica | None = None
-        attempt = 0
-        while True:
+        asked = self.loop.time()
+        for attempt in itertools.count():
             try:
                 return await self._hedged(request, body, avoid)
             except _Failed as failure:
-                idle = self.loop.time() - self.last_answer
+                idle = self.loop.time() - max(asked, self.last_answer)
                 if idle > self.config.give_up_after_s:
                     raise UserError(
                         f"no replica of {self.model} has answered for {idle:.0f} s "
@@ -165,31 +168,40 @@ class OpenAIEngine:
                         "What is finished is kept: start again when a server is there"
                     ) from failure
                 avoid = failure.replica
-            longest = min(self.config.backoff_max_s, self.config.backoff_s * 2**attempt)
-            attempt += 1
+            doubled = self.config.backoff_s * 2 ** min(attempt, 32)
+            longest = min(self.config.backoff_max_s, doubled)
             await asyncio.sleep(longest * (0.5 + self.jitter.random() / 2))
+        raise AssertionError("unreachable")
 
     async def _hedged(
         self, request: Request, body: dict[str, Any], avoid: _Replica | None
     ) -> Response:
-        """The first answer; a second replica is asked too when the first takes long."""
-        first = self._choose(request, {avoid})
-        tasks = {self._ask(first, request, body)}
-        done, _ = await asyncio.wait(tasks, timeout=self.config.hedge_after_s)
-        if not done and (second := self._choose(request, {avoid, first})) is not first:
-            tasks.add(self._ask(second, request, body))
-        return await _first_success(tasks)
+        """The first answer; another replica with room is asked too when the first takes long."""
+        replica = self._choose(request, avoid)
+        first = self._ask(replica, request, body)
+        done, _ = await asyncio.wait({first}, timeout=self.config.hedge_after_s)
+        spare = None if done else self._with_room(request, {avoid, replica})
+        if spare is None:
+            return await first
+        response = await _first_success({first, self._ask(spare, request, body)})
+        if not first.done():  # else one that hangs would be asked, and waited for, for ever
+            self._note_failure(replica, TimeoutError("another was faster by hedge_after_s"))
+        return response
 
-    def _choose(self, request: Request, avoid: set[_Replica | None]) -> _Replica:
+    def _choose(self, request: Request, avoid: _Replica | None) -> _Replica:
         """The problem's replica; the next in its order where that is out, full, or to avoid."""
+        return self._with_room(request, {avoid}) or min(
+            self.order(request.problem), key=lambda r: (r.is_out, r is avoid, self._is_full(r))
+        )
 
-        def faults(replica: _Replica) -> tuple[bool, bool, bool]:
-            is_full = replica.in_flight >= self.config.max_num_seqs
-            return replica.is_out, replica in avoid, is_full
+    def _with_room(self, request: Request, avoid: set[_Replica | None]) -> _Replica | None:
+        for replica in self.order(request.problem):
+            if not (replica.is_out or replica in avoid or self._is_full(replica)):
+                return replica
+        return None
 
-        order = self.order(request.problem)
-        good = (replica for replica in order if not any(faults(replica)))
-        return next(good, None) or min(order, key=faults)
+    def _is_full(self, replica: _Replica) -> bool:
+        return replica.in_flight >= self.config.max_num_seqs
 
     def _order(self, problem: str) -> list[_Replica]:
         """Rendezvous hashing: when a replica goes, only its own problems move."""
@@ -218,7 +230,7 @@ class OpenAIEngine:
     ) -> Response:
         try:
             response = _read(request, await self._post(replica, body))
-        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
+        except (aiohttp.ClientError, OSError, *NO_ANSWER) as error:
             if getattr(error, "status", None) not in PASSING:
                 self._note_failure(replica, error)
             raise _Failed(replica, error) from error
@@ -226,9 +238,9 @@ class OpenAIEngine:
         self.last_answer = self.loop.time()
         return response
 
-    async def _post(self, replica: _Replica, body: dict[str, Any]) -> Any:
+    async def _post(self, replica: _Replica, body: dict[str, Any], **options: Any) -> Any:
         """The JSON of an answer; UserError where the server will never take the request."""
-        async with self.session.post(f"{replica.url}/completions", json=body) as reply:
+        async with self.session.post(f"{replica.url}/completions", json=body, **options) as reply:
             text = await reply.text()
             if 400 <= reply.status < 500 and reply.status not in PASSING:
                 raise UserError(f"{replica.url} refuses: HTTP {reply.status}: {_short(text)}")
@@ -247,8 +259,8 @@ class OpenAIEngine:
             "stop": list(request.stop),
         }
         if self.honours_seeds:
-            digest = hashlib.blake2b(request.key.encode(), digest_size=4).digest()
-            body["seed"] = int.from_bytes(digest) >> 1
+            name = f"{self.seed}/{request.key}".encode()
+            body["seed"] = int.from_bytes(hashlib.blake2b(name, digest_size=4).digest()) >> 1
         return body
 
     def _note_failure(self, replica: _Replica, error: Exception) -> None:
@@ -263,8 +275,9 @@ class OpenAIEngine:
         body = {"model": self.model, "prompt": [0], "max_tokens": 1}
         while replica.is_out:
             await asyncio.sleep(self.config.probe_every_s * (0.5 + self.jitter.random()))
-            with suppress(aiohttp.ClientError, TimeoutError, ValueError, UserError):
-                await self._post(replica, body)
+            with suppress(aiohttp.ClientError, OSError, ValueError, UserError):
+                timeout = aiohttp.ClientTimeout(total=self.config.probe_every_s)
+                await self._post(replica, body, timeout=timeout)
                 replica.is_out, replica.failures = False, 0
                 print(f"  {replica.url} is back", flush=True)
 
@@ -296,7 +309,7 @@ def _allow_connections(number: int) -> None:
 
 
 def _read(request: Request, answer: Any) -> Response:
-    """The answer as a response; ValueError, LookupError or TypeError for what is none."""
+    """The answer as a response; one of NO_ANSWER for what is none, or was broken off."""
     choices = sorted(answer["choices"], key=lambda choice: choice["index"])
     if len(choices) != request.n:
         raise ValueError(f"{len(choices)} choices for n = {request.n}")
@@ -307,14 +320,21 @@ def _read(request: Request, answer: Any) -> Response:
         key=request.key,
         completions=tuple(
             Completion(
-                text=str(choice["text"]),
+                # JSON can hold half a character, which neither a file nor a tokenizer takes.
+                text=str(choice["text"]).encode("utf-8", "replace").decode(),
                 tokens=each + (i < rest),
-                finish="length" if choice["finish_reason"] == "length" else "stop",
+                finish=_finish(choice["finish_reason"]),
             )
             for i, choice in enumerate(choices)
         ),
         cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
     )
+
+
+def _finish(reason: Any) -> str:
+    if reason not in ("stop", "length"):  # `abort`: the server was paused, and half is missing
+        raise ValueError(f"finish_reason {reason!r}")
+    return reason
 
 
 def _short(text: str) -> str:

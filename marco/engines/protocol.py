@@ -66,8 +66,11 @@ class Engine(Protocol):
         """Hand in a request; returns at once."""
         ...
 
-    def poll(self) -> Sequence[Response]:
-        """Work for a moment and return what is finished, which may be nothing."""
+    def poll(self, wait_s: float = 0.1) -> Sequence[Response]:
+        """Work for a moment and return what is finished, which may be nothing.
+
+        An engine that others work for waits at most `wait_s` for the first answer.
+        """
         ...
 
     def close(self) -> None:

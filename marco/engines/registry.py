@@ -41,12 +41,15 @@ def engine_of(section: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     return dict(own) if is_another else {**section, **own}
 
 
-def make_engine(config: AnyEngine, folder: Path, *, model: str) -> Engine:
-    """Start an engine on a model: its folder, or its name where a server holds it."""
+def make_engine(config: AnyEngine, folder: Path, *, model: str, seed: int = 0) -> Engine:
+    """Start an engine on a model: its folder, or its name where a server holds it.
+
+    `seed` is that of the run; it matters where an engine honours seeds.
+    """
     if isinstance(config, VLLMConfig):
         return VLLMEngine(folder, config)
     if isinstance(config, OpenAIConfig):
-        return OpenAIEngine(model, config)
+        return OpenAIEngine(model, config, seed=seed)
     from marco.engines.scripted import SCRIPTS, ScriptedEngine
 
     if config.script not in SCRIPTS:

@@ -48,7 +48,7 @@ class ScriptedEngine:
         if self.log:
             self.log.write(request.key + "\n")
 
-    def poll(self) -> Sequence[Response]:
+    def poll(self, wait_s: float = 0.1) -> Sequence[Response]:
         if self.latency_s:
             batch = self._ready()
         else:

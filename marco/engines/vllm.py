@@ -69,7 +69,7 @@ class VLLMEngine:
             ),
         )
 
-    def poll(self) -> Sequence[Response]:
+    def poll(self, wait_s: float = 0.1) -> Sequence[Response]:
         """One step of the engine: a token for every running sequence.
 
         A prompt that fills `max_model_len` is answered at once, with nothing, cut off by length.

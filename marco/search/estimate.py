@@ -59,8 +59,9 @@ def estimate(
     return result
 
 
-def estimate_lines(result: Mapping[str, Any]) -> list[str]:
-    """The estimate for the terminal."""
+def estimate_lines(folder: Path) -> list[str]:
+    """The estimate of a stage's folder, for the terminal."""
+    result = json.loads((folder / "estimate.json").read_text(encoding="utf-8"))
     share = f"{result['confidence']:.0%}"
     lines = [f"estimate for {result['problems']:,} problems, from {result['sample']} of them:"]
     for name in FIGURES:

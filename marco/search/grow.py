@@ -12,7 +12,7 @@ from marco.search.report import SearchReport, cost_table, summary
 from marco.search.scheduler import Placed
 from marco.search.start import longest_first
 from marco.search.tree import read_trees, write_trees
-from marco.search.worker import Grown, SearchWorker, costs
+from marco.search.worker import Grown, SearchWorker, costs, share_out
 from marco.tasks.problem import Problem
 from marco.tasks.registry import TaskConfig, make_task
 
@@ -39,16 +39,15 @@ def grow(
     with closing(Journal(folder / "trees.sqlite", run=run)) as journal:
         known = journal.finished()
         left = [(i, problem) for i, problem in enumerate(problems) if i not in known]
-        report = SearchReport(len(problems), known)
-        if left:
-            places = {"run": run, "folder": folder, "models": models}
-            queue = longest_first(left, config)
-            search = _search_on_ray if cluster["name"] == "ray" else _search_here
-            for grown in search(config, task, queue, cluster, places, report):
-                journal.keep_tree(grown.place, grown.line)
-                report.on_tree(grown)
-        rate = report.tokens_per_s
-        report.close()
+        with closing(SearchReport(len(problems), known)) as report:
+            if left:
+                places = {"run": run, "folder": folder, "models": models}
+                queue = longest_first(left, config)
+                search = _search_on_ray if cluster["name"] == "ray" else _search_here
+                for grown in search(config, task, queue, cluster, places, report):
+                    journal.keep_tree(grown.place, grown.line)
+                    report.on_tree(grown)
+            rate = report.tokens_per_s
         write_trees(out / "trees.jsonl", journal.trees())
     lines = [*cost_table(costs(folder, run=run)), *summary(read_trees(out))]
     print("\n".join(f"  {line}" for line in lines), flush=True)
@@ -64,10 +63,11 @@ def _search_here(
     report: SearchReport,
 ) -> Iterator[Grown]:
     made: Any = make_task(TypeAdapter(TaskConfig).validate_python(task))
-    worker = SearchWorker(config, made, index=0, workers=1, **places)
+    share_out(places["folder"], workers=1, run=places["run"])
+    worker = SearchWorker(config, made, index=0, **places)
     report.begin()
     try:
-        yield from worker.search(problems, on_response=lambda counts: report.on_counts(0, counts))
+        yield from worker.search(problems, on_response=lambda counts: report.on_counts({0: counts}))
     finally:
         worker.close()
 

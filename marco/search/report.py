@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from marco.progress import Progress
 from marco.search.tree import Tree
@@ -11,59 +12,60 @@ from marco.search.worker import Counts, Grown
 class SearchReport:
     """The live display of a search.
 
-    `known` are the tokens of each tree that was finished before. What is answered from the journal
-    counts as done, but has no part in the rates, nor in the ETA.
+    `known` are the status and tokens of each tree that was finished before. What is answered from
+    the journal counts as done, but has no part in the rates, nor in the ETA.
     """
 
-    def __init__(self, problems: int, known: Mapping[int, int]) -> None:
-        self.problems = problems
-        self.done, self.finished_tokens = len(known), sum(known.values())
-        self.known_tokens = self.finished_tokens
-        self.grown = self.solved = self.grown_tokens = 0  # since this process began
-        self.counts: dict[int, Counts] = {}
-        self.begin()
+    def __init__(self, problems: int, known: Mapping[int, tuple[str, int]]) -> None:
+        self.problems, self.done = problems, len(known)
+        self.solved = sum(status == "solved" for status, _ in known.values())
+        self.finished_tokens = self.known_tokens = sum(tokens for _, tokens in known.values())
+        self.counts: Mapping[Any, Counts] = {}
+        self.progress: Progress | None = None
 
     def begin(self) -> None:
-        """Count the time from now on: the engines have started."""
+        """Show the display, and count the time from now on: the engines have started."""
         self.progress = Progress("trees", self.problems, "problems")
 
-    def on_counts(self, worker: int, counts: Counts) -> None:
-        self.counts[worker] = counts
-        if self.progress.is_due():
-            self._tell()
+    def on_counts(self, counts: Mapping[Any, Counts]) -> None:
+        """What each worker has done; one that died and its successor are two."""
+        self.counts = counts
+        if self.progress and self.progress.is_due():
+            self._tell(self.progress)
 
     def on_tree(self, grown: Grown) -> None:
         self.done += 1
-        self.grown += 1
         self.solved += grown.status == "solved"
         self.finished_tokens += grown.tokens
-        self.grown_tokens += grown.tokens
-        self.on_counts(grown.worker, grown.counts)
 
     @property
     def tokens_per_s(self) -> int:
         """Tokens that engines generated, per second, since `begin`; what was known is none."""
-        return self.progress.rate(sum(counts.tokens for counts in self.counts.values()))
+        tokens = sum(counts.tokens for counts in self.counts.values())
+        return self.progress.rate(tokens) if self.progress else 0
 
     def close(self) -> None:
-        self._tell()
-        self.progress.close()
+        if self.progress:
+            self._tell(self.progress)
+            self.progress.close()
 
-    def _tell(self) -> None:
+    def _tell(self, progress: Progress) -> None:
         counts = self.counts.values()
         tokens = sum(c.tokens for c in counts)
         known = self.known_tokens + sum(c.replayed_tokens for c in counts)
         # Many trees are open side by side, so the tokens tell what is done, and not the trees.
         expected = self.problems * self.finished_tokens / self.done if self.done else 0.0
-        full = [c.fullness for c in counts]
-        self.progress.update(
+        running = sum(c.running for c in counts)
+        most = (self.done + running / 2) / self.problems  # the first trees to end are small ones
+        full = [c.fullness for c in counts if c.running]
+        progress.update(
             self.done,
-            share=min((known + tokens) / expected, 1.0) if expected else 0.0,
-            known_share=min(known / expected, 1.0) if expected else 0.0,
-            running=sum(c.running for c in counts),
-            solved=f"{self.solved} ({_percent(self.solved, self.grown)})",
-            tokens_per_solved=round(self.grown_tokens / self.solved) if self.solved else "–",
-            nodes_per_s=self.progress.rate(sum(c.nodes for c in counts)),
+            share=min((known + tokens) / expected, most) if expected else 0.0,
+            known_share=min(known / expected, most) if expected else 0.0,
+            running=running,
+            solved=f"{self.solved} ({_percent(self.solved, self.done)})",
+            tokens_per_solved=round(self.finished_tokens / self.solved) if self.solved else "–",
+            nodes_per_s=progress.rate(sum(c.nodes for c in counts)),
             tokens_per_s=self.tokens_per_s,
             engine_full=f"{sum(full) / len(full):.0%}" if full else "–",
             cached=_percent(

@@ -73,11 +73,9 @@ class _Lane:
             self.owners[waiting.request.key] = waiting
             self.engine.submit(waiting.request)
 
-    def poll(self) -> Sequence[tuple[_Running, Request, Response]]:
-        if not self.owners:
-            return []
+    def poll(self, wait_s: float) -> Sequence[tuple[_Running, Request, Response]]:
         done = []
-        for response in self.engine.poll():
+        for response in self.engine.poll(wait_s):
             waiting = self.owners.pop(response.key)
             self.in_flight -= waiting.request.n
             done.append((waiting.running, waiting.request, response))
@@ -123,8 +121,10 @@ class Scheduler:
                 lane.fill()
                 self._filled += lane.in_flight
             self._rounds += 1
-            for lane in self.lanes:
-                for running, request, response in lane.poll():
+            busy = [lane for lane in self.lanes if lane.owners]
+            wait_s = 0.1 if len(busy) == 1 else 0.001  # one must not keep the others waiting
+            for lane in busy:
+                for running, request, response in lane.poll(wait_s):
                     on_response(request, response)
                     if not running.take(response):
                         continue

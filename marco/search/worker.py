@@ -1,8 +1,9 @@
 """A search worker: engines and a journal of its own, and problems as they are handed to it."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,22 +44,16 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Grown:
-    """A finished tree as its line of `trees.jsonl`, and what its worker has done so far."""
+    """A finished tree as its line of `trees.jsonl`."""
 
     place: int
     line: str
     status: str
     tokens: int
-    counts: Counts
-    worker: int
 
 
 class SearchWorker:
-    """Searches problems with engines that it starts itself.
-
-    Its journal is `worker-<index>.sqlite` in `folder`. Of a run with more workers before, the
-    journals without a worker are shared out, and read only.
-    """
+    """Searches problems with engines that it starts itself; its journal is in `folder`."""
 
     def __init__(
         self,
@@ -66,31 +61,22 @@ class SearchWorker:
         task: Task,
         *,
         index: int,
-        workers: int,
         run: str,
         folder: Path,
         models: Path,
         wait_s: float = 0.0,
     ) -> None:
-        self.index, self.counts = index, Counts()
+        self.counts = Counts()
         self.stack = ExitStack()
         try:
-            own = folder / _name(index)
-            found = [path for path in _journals(folder) if _index(path) >= workers]
-            left = [path for path in found if _index(path) % workers == index]
-            self.journals = [Journal(path, run=run, wait_s=wait_s) for path in (own, *left)]
-            for journal in self.journals:
-                self.stack.callback(journal.close)
+            self.journal = Journal(_journal(folder, index), run=run, wait_s=wait_s)
+            self.stack.callback(self.journal.close)
             self.start, paths = starter(config, task, models=models)
             self.engines = self._start_engines(config, paths)
             rest_the_collector()
         except BaseException:
             self.stack.close()
             raise
-
-    def problems(self) -> set[str]:
-        """The ids of the problems that its journals know answers for."""
-        return set().union(*(journal.problems() for journal in self.journals))
 
     def search(
         self, problems: Iterable[Placed], *, on_response: Callable[[Counts], None] = lambda _: None
@@ -118,8 +104,6 @@ class SearchWorker:
             line=tree.to_json(),
             status=tree.status,
             tokens=tokens,
-            counts=self.counts,
-            worker=self.index,
         )
 
     def _start_engines(
@@ -133,22 +117,40 @@ class SearchWorker:
             identity = (paths[name], repr(sorted(settings.items())))
             if identity not in started:
                 checked: Any = TypeAdapter(EngineConfig).validate_python(settings)
-                engine = make_engine(checked, paths[name], model=checkpoint["model"])
+                engine = make_engine(
+                    checked, paths[name], model=checkpoint["model"], seed=config["search_seed"]
+                )
                 self.stack.callback(engine.close)
-                started[identity] = JournaledEngine(engine, self.journals)
+                started[identity] = JournaledEngine(engine, self.journal)
             engines[name] = started[identity]
         return engines
+
+
+def share_out(folder: Path, *, workers: int, run: str) -> dict[str, int]:
+    """The worker of each problem that a journal knows answers for.
+
+    A problem's answers are in one journal. Those of workers that are no more, since a run went on
+    with fewer, are taken over by the others.
+    """
+    owners: dict[str, int] = {}
+    for index, path in _journals(folder).items():
+        if index >= workers:
+            with closing(Journal(_journal(folder, index % workers), run=run)) as journal:
+                journal.take_over(path)
+    for index, path in _journals(folder).items():
+        with closing(Journal(path, run=run)) as journal:
+            owners |= dict.fromkeys(journal.problems(), index)
+    return owners
 
 
 def costs(folder: Path, *, run: str) -> list[tuple[str, str, int, int, int, int]]:
     """(model, kind, requests, prompt tokens, of them cached, generated), over all journals."""
     sums: dict[tuple[str, str], list[int]] = {}
-    for path in _journals(folder):
-        journal = Journal(path, run=run)
-        for model, kind, *figures in journal.costs():
-            held = sums.setdefault((model, kind), [0] * len(figures))
-            sums[model, kind] = [a + b for a, b in zip(held, figures, strict=True)]
-        journal.close()
+    for path in _journals(folder).values():
+        with closing(Journal(path, run=run)) as journal:
+            for model, kind, *figures in journal.costs():
+                held = sums.setdefault((model, kind), [0] * len(figures))
+                sums[model, kind] = [a + b for a, b in zip(held, figures, strict=True)]
     return [(*names, *figures) for names, figures in sorted(sums.items())]  # type: ignore[misc]
 
 
@@ -159,13 +161,11 @@ def rest_the_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _name(index: int) -> str:
-    return f"worker-{index}.sqlite"
+def _journal(folder: Path, index: int) -> Path:
+    return folder / f"worker-{index}.sqlite"
 
 
-def _index(path: Path) -> int:
-    return int(path.stem.removeprefix("worker-"))
-
-
-def _journals(folder: Path) -> Sequence[Path]:
-    return sorted(folder.glob("worker-*.sqlite"), key=_index)
+def _journals(folder: Path) -> dict[int, Path]:
+    """By worker; what a person has put beside them is none."""
+    names = [re.fullmatch(r"worker-(\d+)\.sqlite", path.name) for path in folder.iterdir()]
+    return {i: _journal(folder, i) for i in sorted(int(name[1]) for name in names if name)}

@@ -19,7 +19,8 @@ class Server:
     """Serves `POST /v1/completions` on a port of its own, in a thread.
 
     An answer depends on the prompt and the sample only, so any two servers agree. `trouble` says
-    how each request fails: `error`, `reset`, `stall`, `truncated`, `slow`, or None.
+    how each request fails: `error`, `reset`, `stall`, `truncated`, `aborted`, `odd`, `slow`, or
+    None.
     """
 
     def __init__(self, trouble: Trouble = lambda _: None, *, seed: int = 0) -> None:
@@ -79,7 +80,12 @@ class Server:
             await asyncio.sleep(60)
         if trouble == "slow":
             await asyncio.sleep(1)
-        text = json.dumps(answer(body))
+        given = answer(body)
+        if trouble == "aborted":  # what vLLM says of a request that a pause has cut off
+            given["choices"][0] |= {"text": "half a ", "finish_reason": "abort"}
+        if trouble == "odd":
+            given["usage"] = ["of another form"]
+        text = json.dumps(given)
         if trouble == "truncated":
             text = text[: len(text) // 2]
         return web.Response(text=text, content_type="application/json")

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +198,40 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_finished_trees_come_back_in_the_order_of_their_problems(journal: Journal) -> None:
     for place, tokens in ((2, 20), (0, 7), (1, 3)):
-        journal.keep_tree(place, f'{{"usage": {{"completion_tokens": {tokens}}}, "é": {place}}}')
-    assert journal.finished() == {0: 7, 1: 3, 2: 20}
+        journal.keep_tree(place, tree(place, tokens))
+    assert journal.finished() == {0: ("solved", 7), 1: ("solved", 3), 2: ("solved", 20)}
     assert [line[-2] for line in journal.trees()] == ["0", "1", "2"]
+
+
+def tree(place: int, tokens: int) -> str:
+    usage = f'"usage": {{"completion_tokens": {tokens}}}'
+    return f'{{"status": "solved", {usage}, "é": {place}}}'
+
+
+def test_a_changed_letter_in_a_finished_tree_is_noticed(journal: Journal) -> None:
+    journal.keep_tree(0, tree(0, 5))
+    journal.connection.execute("UPDATE trees SET tree = replace(tree, '5', '6')")
+    with pytest.raises(UserError, match="the tree at place 0 is damaged"):
+        list(journal.trees())
+
+
+def test_a_journal_takes_another_over_and_a_second_time_changes_nothing(
+    path: Path, journal: Journal
+) -> None:
+    journal.keep([(request("a"), response("a", "x"))])
+    other = path.with_name("other.sqlite")
+    for _ in range(2):  # as if it had been killed before the other was removed
+        with closing(Journal(other, run="r")) as left:
+            left.keep([(request(key), response(key, "y")) for key in ("b", "c")])
+        journal.take_over(other)
+        assert not list(path.parent.glob("other*"))
+    found = {key: journal.find(request(key)) for key in "abc"}
+    texts = {key: each.completions[0].text for key, each in found.items() if each}
+    assert texts == {"a": "x", "b": "y", "c": "y"}
+    with closing(Journal(other, run="another")):
+        pass
+    with pytest.raises(UserError, match="belongs to another run"):
+        journal.take_over(other)
 
 
 def test_an_engine_is_asked_once_and_its_answers_are_there_before_anybody_sees_them(
@@ -208,7 +240,7 @@ def test_an_engine_is_asked_once_and_its_answers_are_there_before_anybody_sees_t
     for attempt in range(2):
         journal = Journal(path, run="r")
         inner = ScriptedEngine(lambda r, i: f"{r.key}{i}", max_in_flight=3)
-        engine = JournaledEngine(inner, [journal])
+        engine = JournaledEngine(inner, journal)
         for i in range(5):
             engine.submit(request(f"k{i}"))
         seen: list[Response] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from marco.engines.openai import OpenAIEngine, _allow_connections
+from marco.engines.openai import OpenAIEngine, _allow_connections, _read
 from marco.engines.protocol import Request, Response, Sampling
 from marco.errors import UserError
 
@@ -87,8 +87,11 @@ def test_seeds_go_only_to_servers_that_honour_them(serve: Any) -> None:
     assert engine.honours_seeds
     first, second, again = answered(engine, request("a"), request("b"), request("c"))
     engine.close()
+    other = OpenAIEngine("m", config(server, honours_seeds=True), seed=1)  # the run's
+    answered(other, request("a"))
+    other.close()
     seeds = [body["seed"] for body in server.bodies]
-    assert len(set(seeds)) == 3 and all(0 <= seed < 2**31 for seed in seeds)
+    assert len(set(seeds)) == 4 and all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_a_prompt_without_room_is_answered_here_and_a_long_one_gets_the_room_there_is(
@@ -120,7 +123,7 @@ def test_when_a_replica_goes_only_its_own_problems_move() -> None:
     urls = [f"http://10.0.0.{i}:8000/v1" for i in range(8)]
     engines = [OpenAIEngine("m", config(*some)) for some in (urls, urls[:-1])]
     chosen = [
-        [engine._choose(request(f"p{i}/0"), set()).url for i in range(400)] for engine in engines
+        [engine._choose(request(f"p{i}/0"), None).url for i in range(400)] for engine in engines
     ]
     for engine in engines:
         engine.close()
@@ -145,7 +148,7 @@ def test_a_full_replica_hands_on(serve: Any) -> None:
     assert [len(server.bodies) for server in servers] == [2, 2]
 
 
-@pytest.mark.parametrize("kind", ["error", "reset", "truncated", "stall"])
+@pytest.mark.parametrize("kind", ["error", "reset", "truncated", "aborted", "odd", "stall"])
 def test_what_fails_is_asked_for_again(serve: Any, kind: str) -> None:
     server = serve(lambda chance: kind if chance.random() < 0.5 else None)
     engine = OpenAIEngine("m", config(server, timeout_s=0.2))
@@ -186,8 +189,50 @@ def test_a_slow_replica_is_not_waited_for_where_there_is_another(serve: Any) -> 
     started = time.monotonic()
     answered(engine, *(request(f"p{i}", prompt=(i,)) for i in range(8)))
     assert time.monotonic() - started < 10
-    engine.close()
     assert slow.bodies and len(quick.bodies) == 8
+    asked = len(slow.bodies)
+    answered(engine, *(request(f"p{i}", prompt=(i,)) for i in range(8, 40)))
+    engine.close()
+    assert asked >= 3 and len(slow.bodies) <= asked + 2  # taken out, but for the probes
+
+
+def test_where_no_other_has_room_nothing_is_asked_twice(serve: Any) -> None:
+    servers = serve(lambda _: "slow"), serve(lambda _: "slow")
+    settings = config(*servers, max_num_seqs=2, timeout_s=9, hedge_after_s=0.1)
+    engine = OpenAIEngine("m", settings)
+    answered(engine, *(request(f"p{i}", prompt=(i,)) for i in range(4)))
+    engine.close()
+    assert sum(len(server.bodies) for server in servers) == 4
+
+
+def test_an_idle_engine_does_not_give_up_at_the_first_failure(serve: Any) -> None:
+    troubles = iter(["error"])
+    server = serve(lambda _: next(troubles, None))
+    engine = OpenAIEngine("m", config(server, give_up_after_s=0.5))
+    time.sleep(0.7)
+    answered(engine, request("a"))
+    engine.close()
+
+
+def test_what_came_before_a_refusal_is_handed_out_first(serve: Any) -> None:
+    server = serve()
+    engine = OpenAIEngine("m", config(server, max_num_seqs=10))
+    engine.submit(request("a"))
+    while not server.bodies:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    engine.answers.put(UserError("refused"))
+    assert [response.key for response in engine.poll()] == ["a"]
+    for _ in range(2):
+        with pytest.raises(UserError, match="refused"):
+            engine.poll()
+    engine.close()
+
+
+def test_half_a_character_is_replaced() -> None:
+    choice = {"index": 0, "text": "a \ud83d b", "finish_reason": "stop"}
+    read = _read(request("a"), {"choices": [choice], "usage": {"completion_tokens": 3}})
+    assert read.completions[0].text == "a ? b"
 
 
 def test_a_replica_that_dies_is_taken_out_probed_and_brought_back(
@@ -218,7 +263,7 @@ def test_chaos_changes_no_tree(serve: Any) -> None:
     def chaos(chance: random.Random) -> str | None:
         if chance.random() >= 0.3:
             return None
-        return chance.choice(["error", "reset", "stall", "truncated"])
+        return chance.choice(["error", "reset", "stall", "truncated", "aborted"])
 
     from marco.search.scheduler import Scheduler
 

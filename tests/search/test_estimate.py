@@ -43,7 +43,7 @@ def test_the_estimate_holds_what_the_whole_search_costs(places: Any) -> None:
     for name, key in (("requests", "requests"), ("generated_tokens", "completion_tokens")):
         low, high = result[name]["interval"]
         assert low <= sum(usage[key] for usage in cost) <= high
-    assert "estimate for 60 problems, from 20 of them:" in estimate_lines(result)
+    assert "estimate for 60 problems, from 20 of them:" in estimate_lines(at_a_sample["out"])
 
 
 def test_a_dry_run_is_no_other_search() -> None:

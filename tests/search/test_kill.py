@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from marco.config import ROOT
@@ -94,6 +95,15 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+def has_opened_journal(process: subprocess.Popen[str]) -> bool:
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+        files = [file.path for child in children for file in child.open_files()]
+    except psutil.Error:  # one has ended meanwhile
+        return False
+    return any(path.endswith("worker-0.sqlite") for path in files)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, embedded_folder: Path
@@ -115,11 +125,15 @@ def _killed(
     for _ in range(kills):
         before = run.requests()
         process = run.start()
-        # From the first new request on, at a random moment; every fifth at a moment before it.
-        if chance.random() < 0.8:
+        # At a random moment from the journal's opening on, or from the first new request on.
+        while process.poll() is None and not has_opened_journal(process):
+            time.sleep(0.01)
+        if chance.random() < 0.6:
             while process.poll() is None and run.requests() == before:
                 time.sleep(0.01)
-        time.sleep(chance.uniform(0.0, 0.5))
+            time.sleep(chance.uniform(0.0, 0.5))
+        else:
+            time.sleep(chance.uniform(0.0, 1.5))
         hits += process.poll() is None
         kill(process)
         asked_twice = (run.requests() - before).keys() & durable

@@ -5,32 +5,63 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from marco.config import ROOT
+from marco.engines.journal import Journal
 from marco.search.on_ray import Dispenser
+from marco.search.worker import Counts, share_out
 
+from ..engines.test_journal import request, response
 from .searches import problem
 
 
 def test_a_problem_is_handed_to_one_worker_and_again_to_its_successor() -> None:
     placed = [(i, problem(i)) for i in range(5)]
-    dispenser = Dispenser(placed)
-    dispenser.begin(0, set())
-    dispenser.begin(1, {"p3"})  # its journal knows p3 from an earlier run
-    assert dispenser.next(1) == placed[3]
-    assert [dispenser.next(0), dispenser.next(1), dispenser.next(0)] == [
-        placed[0],
-        placed[1],
-        placed[2],
-    ]
+    dispenser = Dispenser(placed, {"p3": 1})  # worker 1's journal knows p3 from an earlier run
+    dispenser.begin(0)
+    assert [dispenser.next(0), dispenser.next(0)] == placed[:2]
+    dispenser.begin(1)
+    assert [dispenser.next(1), dispenser.next(0)] == [placed[3], placed[2]]
     dispenser.finish(0, 0)
-    dispenser.begin(0, {"p0", "p2"})  # worker 0 died with p2 unfinished
-    assert [dispenser.next(0), dispenser.next(0), dispenser.next(0)] == [placed[2], placed[4], None]
+    dispenser.tell(0, Counts(tokens=7, running=2))
+    dispenser.begin(0)  # worker 0 died with p1 and p2 unfinished
+    assert [dispenser.next(0) for _ in range(4)] == [placed[1], placed[2], placed[4], None]
     assert dispenser.next(1) is None
+    told = dispenser.told()
+    assert [told[life].tokens for life in sorted(told)] == [7, 0, 0]
+    assert sum(counts.running for counts in told.values()) == 0  # the dead one has none
+
+
+def test_a_late_worker_gets_what_its_journal_knows() -> None:
+    placed = [(i, problem(i)) for i in range(4)]
+    dispenser = Dispenser(placed, {"p0": 0, "p1": 0})
+    dispenser.begin(1)
+    assert [dispenser.next(1) for _ in range(3)] == [placed[2], placed[3], None]
+    dispenser.begin(0)
+    assert [dispenser.next(0) for _ in range(3)] == [placed[0], placed[1], None]
+
+
+def test_fewer_and_again_more_workers_keep_a_problems_answers_in_one_journal(
+    tmp_path: Path,
+) -> None:
+    def write(index: int, problem: str) -> None:
+        with closing(Journal(tmp_path / f"worker-{index}.sqlite", run="r")) as journal:
+            asked = request(f"{problem}/0", problem=problem)
+            journal.keep([(asked, response(asked.key, "x"))])
+
+    for index in range(4):
+        write(index, f"p{index}")
+    (tmp_path / "worker-0.bad.sqlite").write_text("moved away by a person")
+    assert share_out(tmp_path, workers=4, run="r") == {"p0": 0, "p1": 1, "p2": 2, "p3": 3}
+    fewer = {"p0": 0, "p1": 1, "p2": 0, "p3": 1}
+    assert share_out(tmp_path, workers=2, run="r") == fewer
+    assert share_out(tmp_path, workers=4, run="r") == fewer
+    assert share_out(tmp_path, workers=1, run="r") == dict.fromkeys(fewer, 0)
 
 
 def generate(folder: Path, models: Path, *overrides: str) -> subprocess.Popen[str]:
