@@ -23,6 +23,7 @@ class Progress:
         self.started = self.printed = time.monotonic()
         self.done, self.share, self.known_share = 0, 0.0, 0.0
         self.figures: dict[str, object] = {}
+        self.is_shown = False
         self.live = _Live() if sys.stdout.isatty() else None
         self.every_s = 0.5 if self.live else every_s
 
@@ -41,6 +42,7 @@ class Progress:
         """
         self.done, self.figures, self.known_share = done, figures, known_share
         self.share = done / max(self.total, 1) if share is None else share
+        self.is_shown = False
         if self.is_due():
             self._print()
 
@@ -53,12 +55,13 @@ class Progress:
         return round(amount / max(time.monotonic() - self.started, 1e-9))
 
     def close(self) -> None:
-        self._print()
+        if not self.is_shown:
+            self._print()
         if self.live:
             self.live.close()
 
     def _print(self) -> None:
-        self.printed = time.monotonic()
+        self.printed, self.is_shown = time.monotonic(), True
         parts = [f"{name.replace('_', ' ')} {value}" for name, value in self.figures.items()]
         parts = [f"{self.done}/{self.total} {self.unit}", *parts, self._time()]
         if self.live:

@@ -57,7 +57,7 @@ def test_a_total_of_zero_is_no_division(capsys):
     progress = Progress("trees", 0, "trees", every_s=0)
     progress.update(0)
     progress.close()
-    assert re.fullmatch(r"(  trees: 0/0 trees · took 0:\d\d\n){2}", capsys.readouterr().out)
+    assert re.fullmatch(r"  trees: 0/0 trees · took 0:\d\d\n", capsys.readouterr().out)  # once
 
 
 def test_updates_between_two_lines_are_silent_and_close_tells_the_last(capsys):

@@ -104,7 +104,10 @@ def test_a_model_folder_without_a_chat_template_is_told(run, tmp_path, embedded_
     for path in embedded_folder.iterdir():
         if path.name != "chat_template.jinja":
             (folder / path.name).symlink_to(path)
-    told(run("evaluate.py", f"student={folder}", "logger=none"), "bare has no chat template")
+    told(
+        run("evaluate.py", f"student={folder}", "engine=scripted", "logger=none"),
+        "bare has no chat template",
+    )
 
 
 def test_a_full_disk_is_told_and_finished_work_stays(run, tmp_path):

@@ -14,9 +14,9 @@ from marco.config import ROOT
 from marco.search.tree import read_trees
 
 SMALL = [
-    "task.train=10",
+    "task.train=8",
     "task.test=8",
-    "search.max_rollouts=8",
+    "search.max_rollouts=6",
     "search.accept_correct=1",
     "pairs.per_tree=1",
     "trainer.sft.epochs=1",
@@ -50,7 +50,7 @@ def test_trees_then_a_row_then_the_scores_of_its_student(place):
     grown = script("generate.py", *SMALL, cwd=cwd, outputs=outputs)
     assert grown.returncode == 0, grown.stdout + grown.stderr
     trees = list(read_trees(finished(outputs / "trees")[0]))
-    assert [tree.id for tree in trees] == [f"arithmetic-train-{i}" for i in range(10)]
+    assert [tree.id for tree in trees] == [f"arithmetic-train-{i}" for i in range(8)]
     assert all(tree.usage["requests"] for tree in trees)
     assert {tree.pattern for tree in trees} > {"a"}, "mixed draws several patterns"
 
@@ -65,9 +65,6 @@ def test_trees_then_a_row_then_the_scores_of_its_student(place):
     assert {"prompt", "chosen", "rejected", "shared_prefix_tokens"} <= set(pairs.column_names)
     lineage = json.loads((student / "manifest.json").read_text())["inputs"]
     assert set(lineage) == {"dataset", "reference", "start"}
-
-    again = script("train.py", *SMALL, "recipe=masked_joint", cwd=cwd, outputs=outputs)
-    assert again.returncode == 0 and ": running" not in again.stdout
 
     scored = script(
         "evaluate.py", *SMALL, f"student={student}", "tasks=[arithmetic]", cwd=cwd, outputs=outputs

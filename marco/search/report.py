@@ -57,7 +57,7 @@ class SearchReport:
         expected = self.problems * self.finished_tokens / self.done if self.done else 0.0
         running = sum(c.running for c in counts)
         most = (self.done + running / 2) / self.problems  # the first trees to end are small ones
-        full = [c.fullness for c in counts if c.running]
+        full = [c.fullness for c in counts if c.running] or [c.fullness for c in counts]
         progress.update(
             self.done,
             share=min((known + tokens) / expected, most) if expected else 0.0,
