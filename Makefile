@@ -44,9 +44,9 @@ endif
 table: $(STAMP)
 	$(PYTHON) train.py experiments=step_by_step
 
-# Three side by side, since those that kill processes mostly wait; each stage takes one thread.
+# Tests side by side share the cores: each stage takes one thread.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
 slow: $(STAMP)
 	$(PYTHON) -m pytest -m slow

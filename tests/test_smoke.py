@@ -16,6 +16,7 @@ from marco.search.tree import read_trees
 SMALL = [
     "task.train=8",
     "task.test=8",
+    "pattern=a",  # one worked prompt for each form, where `mixed` has four
     "search.max_rollouts=6",
     "search.accept_correct=1",
     "pairs.per_tree=1",
@@ -52,7 +53,6 @@ def test_trees_then_a_row_then_the_scores_of_its_student(place):
     trees = list(read_trees(finished(outputs / "trees")[0]))
     assert [tree.id for tree in trees] == [f"arithmetic-train-{i}" for i in range(8)]
     assert all(tree.usage["requests"] for tree in trees)
-    assert {tree.pattern for tree in trees} > {"a"}, "mixed draws several patterns"
 
     trained = script("train.py", *SMALL, "recipe=masked_joint", cwd=cwd, outputs=outputs)
     assert trained.returncode == 0, trained.stdout + trained.stderr
