@@ -7,7 +7,6 @@ from functools import partial
 
 from marco import cli, pipeline
 from marco.config import Config
-from marco.search.estimate import estimate_lines
 from marco.stages import Stage, materialise
 
 
@@ -15,6 +14,8 @@ def generate(config: Config, overrides: list[str]) -> None:
     pipeline.check_contamination(config)
     make = partial(materialise, outputs=config.outputs, cluster=config.cluster.model_dump())
     if config.search.dry_run:
+        from marco.search.estimate import estimate_lines
+
         folder = make(pipeline.estimate(config))
         print("\n".join([*estimate_lines(folder), f"estimate: {folder}"]))
         return

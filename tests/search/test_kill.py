@@ -134,7 +134,7 @@ def _killed(
                 time.sleep(0.01)
             time.sleep(chance.uniform(0.0, 0.5))
         else:
-            time.sleep(chance.uniform(0.0, 1.5))
+            time.sleep(chance.uniform(0.0, 1.0))
         hits += process.poll() is None
         kill(process)
         asked_twice = (run.requests() - before).keys() & durable
