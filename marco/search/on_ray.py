@@ -5,6 +5,7 @@ nothing is asked for twice. All workers write below one folder, which every mach
 """
 
 import logging
+import socket
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -200,8 +201,11 @@ def _connect(cluster: Mapping[str, Any]) -> None:
     address = cluster["address"]
     here = {"include_dashboard": False, "num_cpus": cluster["workers"] * cluster["cpus_per_worker"]}
     try:
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address or "local", logging_level=logging.ERROR, **({} if address else here))
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UserError(f"cluster.address: no Ray cluster at {address}: {reason}") from error
 

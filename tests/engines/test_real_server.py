@@ -118,7 +118,8 @@ def test_two_real_engines_write_one_tree(url: str, tmp_path: Path, embedded_fold
     )
     assert "trees arithmetic" in done.stdout, done.stdout + done.stderr
     [path] = outputs.glob("trees/arithmetic*/trees.jsonl")
-    nodes = [node for line in path.open() for node in json.loads(line)["nodes"]]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    nodes = [node for line in lines for node in json.loads(line)["nodes"]]
     writers = {(node["kind"], node["model"]) for node in nodes}
     assert ("double_check", "llama") in writers and ("thinking", "qwen") in writers
     assert not {kind for kind, model in writers if model == "llama"} - {"double_check"}

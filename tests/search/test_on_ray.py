@@ -109,7 +109,8 @@ def test_a_killed_worker_is_replaced_and_the_output_is_the_local_one(
     tmp_path: Path, embedded_folder: Path
 ) -> None:
     here = generate(tmp_path / "here", embedded_folder.parent)
-    assert here.wait(120) == 0, here.communicate()[0]
+    out, _ = here.communicate(timeout=120)
+    assert here.returncode == 0, out
     once = (tmp_path / "here" / "requests.txt").read_text().split()
     spread = generate(
         tmp_path / "ray",
