@@ -2,16 +2,20 @@
 
 python benchmarks/scale.py --replicas 1 16 64 256 1024 --workers 1 4
 
-Trees, scheduler and tokenizer are the real ones, and the time that they take is measured. The
-engines are simulated on a virtual clock: each of a replica's 96 places answers a request after a
-service time drawn from those that `benchmarks/search.py` measured (benchmarks/service_times.json).
-While the driver works, the engines go on; when it has nothing to do, the clock jumps to the next
-answer. Rates are taken while the last quarter of the trees is opened, so that neither the start nor
-the end of the run counts. With several workers, each drives its share of the replicas on a core of
-its own, so one of them is simulated. The HTTP client of `engine=openai` is measured by itself, with
-a server that answers at once. The last line is one JSON object: the client's requests per second,
-and by workers and replicas nodes per second, their share of so many times the first, the share of
-the time that a driver is busy, and its memory.
+Trees, scheduler, tokenizer and journal are the real ones, and the time that they take is measured.
+The engines are simulated on a virtual clock: each of a replica's places answers a request after a
+service time drawn from those that `benchmarks/search.py` measured (benchmarks/service_times.json);
+`--replica-nodes-per-s 40` scales them to a replica that writes so many. While the driver works, the
+engines go on; when it has nothing to do, the clock jumps to the next answer. What the HTTP client
+of `engine=openai` costs a request is measured before, with a server that answers at once, and
+counts as the driver's work, too. Rates are taken while the last quarter of the trees is opened, so
+that neither the start nor the end of the run counts. With several workers, each drives its share of
+the replicas on a core of its own, so one of them is simulated; what the process that merges their
+trees can take is measured by itself, with one Ray actor that tells trees as fast as it can.
+
+The last line is one JSON object: requests per second of the HTTP client, trees per second of the
+merging process, and by workers and replicas nodes per second, their share of so many times the
+first, the share of the time that a driver is busy, and its memory.
 """
 
 import argparse
@@ -21,21 +25,26 @@ import json
 import multiprocessing
 import random
 import resource
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import count, product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
-from search import MODELS, config_of, repeated, sections
+from search import MODELS, config_of, repeated, sections, sentences
 
+from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.openai import OpenAIConfig, OpenAIEngine
 from marco.engines.protocol import Completion, Request, Response, Sampling
-from marco.engines.scripted import draws
+from marco.search.on_ray import merged
 from marco.search.scheduler import Placed, Scheduler
 from marco.search.start import starter
-from marco.search.worker import rest_the_collector
+from marco.search.tree import Tree
+from marco.search.worker import Grown, rest_the_collector
 from marco.tasks.registry import make_task
 from marco.work import quiet
 
@@ -49,20 +58,23 @@ class SimulatedReplicas:
 
     honours_seeds = True
 
-    def __init__(self, replicas: int, service_s: Sequence[float]) -> None:
+    def __init__(self, replicas: int, service_s: Sequence[float], *, client_s: float) -> None:
         self.max_in_flight = replicas * PLACES
-        self.service_s, self.chance = service_s, random.Random(0)
+        self.service_s, self.client_s = service_s, client_s
+        self.chance = random.Random(0)
         self.running: list[tuple[float, int, Request]] = []
         self.numbers = count()
-        self.now = self.busy = 0.0
+        self.now = self.busy = self.owed = 0.0
         self.left = time.perf_counter()
 
     def submit(self, request: Request) -> None:
         due = self.now + self.chance.choice(self.service_s)
         heapq.heappush(self.running, (due, next(self.numbers), request))
+        self.owed += self.client_s
 
     def poll(self, wait_s: float = 0.1) -> Sequence[Response]:
-        driver = time.perf_counter() - self.left
+        driver = time.perf_counter() - self.left + self.owed
+        self.owed = 0.0
         self.now += driver
         self.busy += driver
         if self.running:
@@ -70,16 +82,7 @@ class SimulatedReplicas:
         ready = []
         while self.running and self.running[0][0] <= self.now:
             ready.append(heapq.heappop(self.running)[2])
-        responses = [
-            Response(
-                key=request.key,
-                completions=tuple(
-                    Completion(text=str(draws(request, i)), tokens=22, finish="stop")
-                    for i in range(request.n)
-                ),
-            )
-            for request in ready
-        ]
+        responses = [_answer(request) for request in ready]
         self.left = time.perf_counter()  # the engines' answers are not the driver's work
         return responses
 
@@ -87,14 +90,20 @@ class SimulatedReplicas:
         self.running.clear()
 
 
-def simulate(replicas: int, service_s: Sequence[float]) -> dict[str, float]:
+def _answer(request: Request) -> Response:
+    texts = (sentences(request, i) for i in range(request.n))
+    completions = tuple(Completion(text=text, tokens=22, finish="stop") for text in texts)
+    return Response(key=request.key, completions=completions)
+
+
+def simulate(replicas: int, service_s: Sequence[float], client_s: float) -> dict[str, float]:
+    """One worker and its replicas, until all trees are opened."""
     trees = TREES * replicas
     config = config_of("engine=scripted")
     task = make_task(config.task)
     problems = repeated(task, trees)
     start, _ = starter(sections(config), task, models=MODELS)
-    engine = SimulatedReplicas(replicas, service_s)
-    scheduler = Scheduler(start, {"main": engine})
+    engine = SimulatedReplicas(replicas, service_s, client_s=client_s)
     nodes, marks = 0, []
     rest_the_collector()
 
@@ -108,9 +117,14 @@ def simulate(replicas: int, service_s: Sequence[float]) -> dict[str, float]:
         nonlocal nodes
         nodes += request.n
 
-    for _ in scheduler.run(opened(), on_response=on_response):
-        if len(marks) == 2:
-            break
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "worker-0.sqlite", run="scale")
+        scheduler = Scheduler(start, {"main": JournaledEngine(engine, journal)})
+        for _, tree in scheduler.run(opened(), on_response=on_response):
+            tree.to_json()
+            if len(marks) == 2:
+                break
+        journal.close()
     (nodes_0, now_0, busy_0), (nodes_1, now_1, busy_1) = marks
     return {
         "nodes_per_s": (nodes_1 - nodes_0) / (now_1 - now_0),
@@ -118,6 +132,43 @@ def simulate(replicas: int, service_s: Sequence[float]) -> dict[str, float]:
         "driver_nodes_per_s": (nodes_1 - nodes_0) / (busy_1 - busy_0),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def merged_trees_per_s(trees: int = 500) -> float:
+    """What the process that merges can take: trees from a Ray actor, each kept in the journal."""
+    import ray
+
+    lines = [tree.to_json() for tree in _some_trees(20)]
+
+    class Teller:
+        def search(self, number: int) -> Iterator[Grown]:
+            for i in range(number):
+                yield Grown(place=i, line=lines[i % len(lines)], status="solved", tokens=0)
+
+    ray.init("local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
+    worker: Any = ray.remote(num_cpus=0)(Teller).remote()
+    watch: Any = SimpleNamespace(look=lambda now=False: None)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "trees.sqlite", run="scale")
+        stream = worker.search.options(num_returns="streaming").remote(trees)
+        started = 0.0
+        for grown in merged({stream: (0, worker)}, None, 0, watch):
+            started = started or time.perf_counter()  # the actor has begun
+            journal.keep_tree(grown.place, grown.line)
+        seconds = time.perf_counter() - started
+        journal.close()
+    ray.shutdown()
+    return (trees - 1) / seconds
+
+
+def _some_trees(number: int) -> list[Tree]:
+    config = config_of("engine=scripted")
+    task = make_task(config.task)
+    start, _ = starter(sections(config), task, models=MODELS)
+    engine = SimulatedReplicas(1, [1.0], client_s=0.0)
+    placed = enumerate(task.problems("train")[:number])
+    found = Scheduler(start, {"main": engine}).run(placed, on_response=lambda *_: None)
+    return [tree for _, tree in found]
 
 
 def http_requests_per_s(requests: int = 4000, prompt_tokens: int = 800) -> float:
@@ -173,25 +224,40 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 16, 64, 256, 1024])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--most", type=int, default=256, help="replicas of a worker, at most")
+    parser.add_argument("--replica-nodes-per-s", type=float, help="default: as measured")
     arguments = parser.parse_args()
     quiet()
-    figures: dict[str, Any] = {"http_requests_per_s": http_requests_per_s()}
-    print(figures, flush=True)
     service_s = json.loads(SERVICE_TIMES.read_text(encoding="utf-8"))["seconds"]
+    measured = PLACES * len(service_s) / sum(service_s)
+    scale = measured / (arguments.replica_nodes_per_s or measured)
+    service_s = [seconds * scale for seconds in service_s]
+    requests_per_s = _apart(http_requests_per_s)
+    figures: dict[str, Any] = {
+        "replica_nodes_per_s": measured / scale,
+        "http_requests_per_s": requests_per_s,
+        "merged_trees_per_s": _apart(merged_trees_per_s),
+    }
+    print(figures, flush=True)
     one = 0.0
-    for workers in sorted(arguments.workers):
-        for replicas in sorted(arguments.replicas):
-            if replicas % workers:
-                continue
-            found = simulate(replicas // workers, service_s)
-            found["nodes_per_s"] *= workers
-            one = one or found["nodes_per_s"] / replicas
-            found["of_linear"] = found["nodes_per_s"] / one / replicas
-            rounded = {name: round(value, 3) for name, value in found.items()}
-            figures[f"{workers} workers, {replicas} replicas"] = rounded
-            print(f"{workers} workers, {replicas} replicas: {rounded}", flush=True)
+    for workers, replicas in product(sorted(arguments.workers), sorted(arguments.replicas)):
+        if replicas % workers or replicas // workers > arguments.most:
+            continue
+        found = _apart(simulate, replicas // workers, service_s, 1 / requests_per_s)
+        found["nodes_per_s"] *= workers
+        one = one or found["nodes_per_s"] / replicas
+        found["of_linear"] = found["nodes_per_s"] / one / replicas
+        rounded = {name: round(value, 3) for name, value in found.items()}
+        figures[f"{workers} workers, {replicas} replicas"] = rounded
+        print(f"{workers} workers, {replicas} replicas: {rounded}", flush=True)
     print(json.dumps(figures))
+
+
+def _apart(part: Callable[..., Any], *arguments: Any) -> Any:
+    """A part in a process of its own, so that its memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(part, *arguments).result()
 
 
 if __name__ == "__main__":

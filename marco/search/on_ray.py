@@ -153,7 +153,7 @@ def search_on_ray(
         for index in range(cluster["workers"]):
             begin(index)
         watch = _Watch(dispenser, cluster, report)
-        yield from _merged(running, begin, cluster["max_restarts"], watch)
+        yield from merged(running, begin, cluster["max_restarts"], watch)
     finally:
         ray.shutdown()
 
@@ -210,7 +210,7 @@ def _connect(cluster: Mapping[str, Any]) -> None:
         raise UserError(f"cluster.address: no Ray cluster at {address}: {reason}") from error
 
 
-def _merged(
+def merged(
     running: dict[Any, tuple[int, Any]], begin: Any, restarts: int, watch: _Watch
 ) -> Iterator[Grown]:
     """What all workers find, as it comes; a place whose tree was told already is told once."""
