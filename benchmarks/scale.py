@@ -3,7 +3,7 @@
 python benchmarks/scale.py --replicas 1 16 64 256 1024 --workers 1 4
 
 Trees, scheduler, tokenizer and journal are the real ones, and the time that they take is measured.
-The engines are simulated on a virtual clock: each of a replica's places answers a request after a
+The engines are simulated on a virtual clock: each of a replica's slots answers a request after a
 service time drawn from those that `benchmarks/search.py` measured (benchmarks/service_times.json);
 `--replica-nodes-per-s 40` scales them to a replica that writes so many. While the driver works, the
 engines go on; when it has nothing to do, the clock jumps to the next answer. What the HTTP client
@@ -48,8 +48,8 @@ from marco.search.worker import Grown, rest_the_collector
 from marco.tasks.registry import make_task
 from marco.work import quiet
 
-SERVICE_TIMES = Path(__file__).parent / "service_times.json"
-PLACES = 96  # sequences that a replica works on at once, as in the measurement
+MEASURED = json.loads((Path(__file__).parent / "service_times.json").read_text(encoding="utf-8"))
+SLOTS = MEASURED["max_num_seqs"]  # sequences that a replica works on at once
 TREES = 80  # per replica, of which about 48 are open at a time
 
 
@@ -59,7 +59,7 @@ class SimulatedReplicas:
     honours_seeds = True
 
     def __init__(self, replicas: int, service_s: Sequence[float], *, client_s: float) -> None:
-        self.max_in_flight = replicas * PLACES
+        self.max_in_flight = replicas * SLOTS
         self.service_s, self.client_s = service_s, client_s
         self.chance = random.Random(0)
         self.running: list[tuple[float, int, Request]] = []
@@ -147,7 +147,7 @@ def merged_trees_per_s(trees: int = 500) -> float:
 
     ray.init("local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
     worker: Any = ray.remote(num_cpus=0)(Teller).remote()
-    watch: Any = SimpleNamespace(look=lambda now=False: None)
+    watch: Any = SimpleNamespace(look=lambda *_, **__: False)
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "trees.sqlite", run="scale")
         stream = worker.search.options(num_returns="streaming").remote(trees)
@@ -229,8 +229,8 @@ def main() -> None:
     parser.add_argument("--replica-nodes-per-s", type=float, help="default: as measured")
     arguments = parser.parse_args()
     quiet()
-    service_s = json.loads(SERVICE_TIMES.read_text(encoding="utf-8"))["seconds"]
-    measured = PLACES * len(service_s) / sum(service_s)
+    service_s = MEASURED["seconds"]
+    measured = SLOTS * len(service_s) / sum(service_s)
     scale = measured / (arguments.replica_nodes_per_s or measured)
     service_s = [seconds * scale for seconds in service_s]
     requests_per_s = _apart(http_requests_per_s)

@@ -1,13 +1,19 @@
 """The search against the engine's own speed, the released code's schedule, and plain sampling.
 
-python benchmarks/search.py --problems 240 --few 12
+python benchmarks/search.py --problems 200 --few 24
 
 All on the embedded default, in one process, with one engine whose prefix cache is emptied between
-the parts. `search` runs first and notes its requests; `replay` hands the very same requests to the
-engine at once, without waiting for each other's answers: the upper bound. `one at a time` is the
-released code's schedule, on a few of the problems. The chains of `distinct`, `released` and `plain`
-(whole chains sampled independently, as many tokens as `distinct`) are of the same few problems. The
-driver is measured with an engine that answers at once. The last line is one JSON object.
+the parts. `search` notes its requests; `replay` then hands the very same requests to the engine at
+once, without waiting for each other's answers: the upper bound. Both twice, on half of the problems
+each. `one at a time` is the released code's schedule, on the first 12 of the problems. The chains
+of `distinct`, `released` and `plain` (whole chains sampled independently, as many tokens as
+`distinct`) are of the first few problems; so few do not fill the engine as a long run does, and
+`released` keeps one request a tree in flight, so chains per minute compare schedules as they are,
+not methods. The driver is measured with an engine that answers at once. The last line is one JSON
+object.
+
+`--keep-service-times` writes what `benchmarks/scale.py` reads: how long a request took in the full
+engine.
 """
 
 import argparse
@@ -81,8 +87,9 @@ class Meter:
 
     def __call__(self, request: Request, response: Response) -> None:
         self.tokens += sum(c.tokens for c in response.completions)
-        self.prompt += len(request.prompt_ids)
-        self.cached += response.cached_tokens
+        if request.n == 1:  # of several samples, all but the first find the prompt of the first
+            self.prompt += len(request.prompt_ids)
+            self.cached += response.cached_tokens
         self.requests += 1
         self.seconds = time.perf_counter() - self.started
 
@@ -177,7 +184,10 @@ def plain(
     while True:
         # As many as the tokens that are left will pay for, so that the budget is met.
         expected = meter.tokens / meter.requests if meter.requests else sampling.max_tokens
-        while len(waiting) < 16 and meter.tokens + (len(waiting) + 0.5) * expected < tokens:
+        while (
+            len(waiting) < engine.max_in_flight
+            and meter.tokens + (len(waiting) + 0.5) * expected < tokens
+        ):
             number = meter.requests + len(waiting)
             problem, prompt = problems[number % len(problems)], prompts[number % len(problems)]
             request = Request(
@@ -239,6 +249,7 @@ def driver(problems: int) -> dict[str, float]:
     config = config_of("engine=scripted")
     task = make_task(config.task)
     values = sections(config)
+    before = _rss_mb()
     many = repeated(task, problems)
     with tempfile.TemporaryDirectory() as folder:
         worker = SearchWorker(
@@ -248,7 +259,7 @@ def driver(problems: int) -> dict[str, float]:
         assert isinstance(engine, ScriptedEngine)
         trees = Journal(Path(folder) / "trees.sqlite", run="driver")
         engine.script = sentences
-        before, started, used = _rss_mb(), time.perf_counter(), time.process_time()
+        started, used = time.perf_counter(), time.process_time()
         for grown in worker.search(enumerate(many)):
             trees.keep_tree(grown.place, grown.line)
             engine.requests.clear()  # which it keeps for tests
@@ -258,20 +269,22 @@ def driver(problems: int) -> dict[str, float]:
         worker.close()
         trees.close()
     start, _ = starter(values, task, models=MODELS)  # anew: its tokenizer has kept nothing
-    bare = time.process_time()
-    for _ in Scheduler(start, {"main": engine}).run(enumerate(many), on_response=_ignore):
+    bare, bare_nodes = time.process_time(), 0
+
+    def count(request: Request, _: Response) -> None:
+        nonlocal bare_nodes
+        bare_nodes += request.n
+
+    some = enumerate(many[: problems // 5])
+    for _ in Scheduler(start, {"main": engine}).run(some, on_response=count):
         engine.requests.clear()
     return {
         "nodes_per_s": nodes / used,
         "nodes_per_s_of_wall_time": nodes / seconds,
-        "nodes_per_s_without_journal": nodes / (time.process_time() - bare),
+        "nodes_per_s_without_journal": bare_nodes / (time.process_time() - bare),
         "mb": mb,
         "nodes": nodes,
     }
-
-
-def _ignore(request: Request, response: Response) -> None:
-    pass
 
 
 def _rss_mb() -> float:
@@ -287,7 +300,7 @@ def _apart(*arguments: str) -> dict[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def parts(problems: int, few: int) -> Iterator[tuple[str, Any]]:
+def parts(problems: int, few: int, *, keep_service_times: bool) -> Iterator[tuple[str, Any]]:
     """The figures of the engine's part, by name, as they come."""
     config = config_of(f"task.train={problems}")
     task = make_task(config.task)
@@ -302,27 +315,38 @@ def parts(problems: int, few: int) -> Iterator[tuple[str, Any]]:
         return result
 
     run("warm-up", lambda: searched(config, task, many[:4], engine))
-    noting = Noting(engine)
     single = config_of(f"task.train={problems}", "search.wave=1")
 
     def one_at_a_time(part: int) -> Meter:
         alone = Noting(engine, max_in_flight=1)
-        return run("one at a time", lambda: searched(single, task, many[part:few:6], alone))[1]
+        return run("one at a time", lambda: searched(single, task, many[part:12:3], alone))[1]
 
-    # Before, between and after, since a shared machine is not always as fast.
-    ones = [one_at_a_time(0)]
-    _, search = run("search", lambda: searched(config, task, many, noting))
-    _keep_service_times(noting.seconds)
-    ones.append(one_at_a_time(1))
-    replay = run("replay", lambda: replayed(noting.requests, engine))
-    ones.append(one_at_a_time(2))
-    one = sum(meter.tokens for meter in ones) / sum(meter.seconds for meter in ones)
-    yield "search_tokens_per_s", search.rate
-    yield "replay_tokens_per_s", replay.rate
-    yield "released_tokens_per_s", one
-    yield "search_over_replay", search.rate / replay.rate
-    yield "search_over_released", search.rate / one
-    yield "prefix_cache_hit_rate", search.cached / search.prompt
+    # In turns, since a shared machine is not always as fast.
+    meters: dict[str, list[Meter]] = {"search": [], "replay": [], "released": [one_at_a_time(0)]}
+    seconds: list[float] = []
+    for half in (0, 1):
+        noting = Noting(engine)
+        some = many[half::2]
+        _, search = run("search", lambda s=some, n=noting: searched(config, task, s, n))
+        replay = run("replay", lambda n=noting: replayed(n.requests, engine))
+        meters["search"].append(search)
+        meters["replay"].append(replay)
+        meters["released"].append(one_at_a_time(1 + half))
+        seconds += noting.seconds
+    if keep_service_times:
+        _keep_service_times(seconds, engine.max_in_flight)
+    rates = {
+        name: sum(meter.tokens for meter in each) / sum(meter.seconds for meter in each)
+        for name, each in meters.items()
+    }
+    for name, rate in rates.items():
+        yield f"{name}_tokens_per_s", rate
+    yield "search_over_replay", rates["search"] / rates["replay"]
+    halves = zip(meters["search"], meters["replay"], strict=True)
+    yield "search_over_replay_by_half", [search.rate / replay.rate for search, replay in halves]
+    yield "search_over_released", rates["search"] / rates["released"]
+    cached = sum(meter.cached for meter in meters["search"])
+    yield "prefix_cache_hit_rate", cached / sum(meter.prompt for meter in meters["search"])
     yields: dict[str, list[Yield]] = {}
     per_minute = {}
     for name in ("distinct", "released"):
@@ -356,11 +380,12 @@ def parts(problems: int, few: int) -> Iterator[tuple[str, Any]]:
     yield "chains_per_minute", per_minute
 
 
-def _keep_service_times(seconds: Sequence[float]) -> None:
+def _keep_service_times(seconds: Sequence[float], max_num_seqs: int) -> None:
     """500 quantiles of the time that a request took in the full engine, for benchmarks/scale.py."""
     ordered = sorted(seconds)
     taken = [ordered[int((i + 0.5) * len(ordered) / 500)] for i in range(500)]
-    text = json.dumps({"requests": len(ordered), "seconds": [round(s, 3) for s in taken]})
+    figures = {"max_num_seqs": max_num_seqs, "requests": len(ordered)}
+    text = json.dumps(figures | {"seconds": [round(s, 3) for s in taken]})
     Path(__file__).with_name("service_times.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -368,15 +393,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--problems", type=int, default=240)
-    parser.add_argument("--few", type=int, default=12, help="problems of the slow parts")
+    parser.add_argument("--problems", type=int, default=200)
+    parser.add_argument("--few", type=int, default=24, help="problems of the chains")
+    parser.add_argument("--keep-service-times", action="store_true")
     parser.add_argument("--driver", type=int, help="the driver's part alone, on so many problems")
     arguments = parser.parse_args()
     quiet()
     if arguments.driver:
         print(json.dumps(driver(arguments.driver)))
         return
-    figures = dict(parts(arguments.problems, arguments.few))
+    keep = arguments.keep_service_times
+    figures = dict(parts(arguments.problems, arguments.few, keep_service_times=keep))
     of_driver = _apart("--driver", "10000")
     figures["driver_nodes_per_s"] = of_driver["nodes_per_s"]
     figures["driver"] = of_driver

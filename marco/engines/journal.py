@@ -222,17 +222,22 @@ class Journal:
 class JournaledEngine:
     """An engine whose responses are durable before anybody sees them.
 
-    What the journal held at the start is answered from it. All responses that an engine hands out
-    together are committed together, so the busier it is, the fewer commits a response costs.
+    What the journal held at the start, or at `look_again`, is answered from it. All responses that
+    an engine hands out together are committed together, so the busier it is, the fewer commits a
+    response costs.
     """
 
     def __init__(self, engine: Engine, journal: Journal) -> None:
         self.engine, self.journal = engine, journal
         self.max_in_flight, self.honours_seeds = engine.max_in_flight, engine.honours_seeds
-        # Only these are looked for: a key is asked for once in the life of a process.
-        self.begun = journal.problems()
         self.asked: dict[str, Request] = {}
         self.known: list[Response] = []
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Answer from what the journal holds now."""
+        # Only these are looked for: a key is asked for once in the life of a process.
+        self.begun = self.journal.problems()
 
     def submit(self, request: Request) -> None:
         known = request.problem in self.begun and self.journal.find(request)

@@ -33,6 +33,7 @@ from marco.engines.protocol import Completion, Request, Response
 from marco.errors import UserError
 
 NO_ANSWER = (ValueError, LookupError, TypeError, AttributeError)  # JSON of another form, or none
+OF_REPLICA = {401, 403, 404}  # what a server says that is set up otherwise than the others
 PASSING = {408, 409, 425, 429}  # of the client's errors, those that another attempt may mend
 
 
@@ -70,14 +71,15 @@ class _Replica:
         self.url = url.rstrip("/")
         self.in_flight = self.failures = 0  # failures: one after the other, without an answer
         self.is_out = False
+        self.refusal: UserError | None = None  # since its last answer
 
 
 class OpenAIEngine:
     """Completions over HTTP, with the prompts in token ids.
 
     Seeds are sent only where the config says that the server honours them. Raises UserError from
-    `poll` where a server refuses a request for good (which key, what it said), and when no replica
-    has answered for `give_up_after_s`.
+    `poll` where a server refuses a request for good, or all refuse this client (what they said),
+    and when no replica has answered for `give_up_after_s`.
     """
 
     def __init__(self, model: str, config: OpenAIConfig, *, seed: int = 0) -> None:
@@ -234,16 +236,20 @@ class OpenAIEngine:
             if getattr(error, "status", None) not in PASSING:
                 self._note_failure(replica, error)
             raise _Failed(replica, error) from error
-        replica.failures = 0
+        replica.failures, replica.refusal = 0, None
         self.last_answer = self.loop.time()
         return response
 
     async def _post(self, replica: _Replica, body: dict[str, Any], **options: Any) -> Any:
-        """The JSON of an answer; UserError where the server will never take the request."""
+        """The JSON of an answer; UserError where no server will ever take the request."""
         async with self.session.post(f"{replica.url}/completions", json=body, **options) as reply:
             text = await reply.text()
             if 400 <= reply.status < 500 and reply.status not in PASSING:
-                raise UserError(f"{replica.url} refuses: HTTP {reply.status}: {_short(text)}")
+                refusal = f"{replica.url} refuses: HTTP {reply.status}: {_short(text)}"
+                replica.refusal = UserError(refusal)
+                by_all = all(other.refusal for other in self.replicas)
+                if by_all or reply.status not in OF_REPLICA:
+                    raise replica.refusal
             reply.raise_for_status()
             return json.loads(text)
 
@@ -267,7 +273,7 @@ class OpenAIEngine:
         replica.failures += 1
         if not replica.is_out and replica.failures >= self.config.take_out_after:
             replica.is_out = True
-            print(f"  {replica.url} is taken out: {_name(error)}", flush=True)
+            print(f"  {replica.url} is taken out: {replica.refusal or _name(error)}", flush=True)
             self.probes.add(asyncio.create_task(self._probe(replica)))
 
     async def _probe(self, replica: _Replica) -> None:
@@ -278,7 +284,7 @@ class OpenAIEngine:
             with suppress(aiohttp.ClientError, OSError, ValueError, UserError):
                 timeout = aiohttp.ClientTimeout(total=self.config.probe_every_s)
                 await self._post(replica, body, timeout=timeout)
-                replica.is_out, replica.failures = False, 0
+                replica.is_out, replica.failures, replica.refusal = False, 0, None
                 print(f"  {replica.url} is back", flush=True)
 
 

@@ -41,6 +41,21 @@ def engine_of(section: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     return dict(own) if is_another else {**section, **own}
 
 
+def share_of(settings: Mapping[str, Any], *, index: int, workers: int) -> Mapping[str, Any]:
+    """A worker's share of servers that `workers` use together.
+
+    Replicas of its own where there are enough, so that a problem's requests find their prefix; else
+    its part of one replica's `max_num_seqs`.
+    """
+    urls = settings.get("urls")
+    if not urls or workers == 1:
+        return settings
+    if len(urls) >= workers:
+        return {**settings, "urls": urls[index::workers]}
+    part = max(1, settings["max_num_seqs"] * len(urls) // workers)
+    return {**settings, "urls": [urls[index % len(urls)]], "max_num_seqs": part}
+
+
 def make_engine(config: AnyEngine, folder: Path, *, model: str, seed: int = 0) -> Engine:
     """Start an engine on a model: its folder, or its name where a server holds it.
 

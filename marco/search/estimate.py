@@ -36,7 +36,7 @@ def estimate(
 
     Writes and returns `estimate.json`: for each figure its mean over a tree, and the total of all
     problems (mean and t interval); seconds at the sample's tokens/s, which may not have filled the
-    engine: an upper bound, and null where the journal answered all.
+    engine: likely too many, and null where the journal answered all.
     """
     chance = random.Random(f"{config['search_seed']}/dry run")
     drawn = chance.sample(problems, min(sample, len(problems)))
@@ -51,8 +51,11 @@ def estimate(
             "total": round(total[0]),
             "interval": [round(total[1]), round(total[2])],
         }
-    seconds = round(figures["generated_tokens"]["total"] / rate) if rate else None
-    figures["seconds"] = {"total": seconds}
+    tokens = figures["generated_tokens"]
+    figures["seconds"] = {
+        "total": round(tokens["total"] / rate) if rate else None,
+        "interval": [round(n / rate) for n in tokens["interval"]] if rate else None,
+    }
     result = {"problems": len(problems), "sample": len(drawn), "confidence": confidence} | figures
     text = json.dumps(result, indent=1)
     (out / "estimate.json").write_text(text + "\n", encoding="utf-8")
@@ -71,6 +74,13 @@ def estimate_lines(folder: Path) -> list[str]:
             f"  {name.replace('_', ' '):16} {figure['total']:>14,}  {share} [{low:,}, {high:,}]"
             f"  ({figure['per_tree']:,.1f} a tree)"
         )
-    seconds = result["seconds"]["total"]
-    longest = "unknown" if seconds is None else duration(seconds)
-    return [*lines, f"  time             {longest:>14}  at most, on the engines of this run"]
+    seconds = result["seconds"]
+    if seconds["total"] is None:
+        return [*lines, "  time                    unknown: the journal answered all"]
+    low, high = (duration(end) for end in seconds["interval"])
+    total = duration(seconds["total"])
+    return [
+        *lines,
+        f"  time             {total:>14}  {share} [{low}, {high}] on the engines of this run, "
+        "at the sample's speed; fuller engines are faster",
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from marco.engines.journal import Journal
+from marco.errors import UserError
 from marco.search.report import SearchReport, cost_table, summary
 from marco.search.scheduler import Placed
 from marco.search.start import longest_first
@@ -41,13 +42,15 @@ def grow(
         left = [(i, problem) for i, problem in enumerate(problems) if i not in known]
         with closing(SearchReport(len(problems), known)) as report:
             if left:
-                places = {"run": run, "folder": folder, "models": models}
+                settings = {"run": run, "folder": folder, "models": models}
                 queue = longest_first(left, config)
                 search = _search_on_ray if cluster["name"] == "ray" else _search_here
-                for grown in search(config, task, queue, cluster, places, report):
+                for grown in search(config, task, queue, cluster, settings, report):
                     journal.keep_tree(grown.place, grown.line)
                     report.on_tree(grown)
             rate = report.tokens_per_s
+        if lost := len(problems) - len(journal.finished()):
+            raise UserError(f"{lost} trees are missing: start again, and they are searched")
         write_trees(out / "trees.jsonl", journal.trees())
     lines = [*cost_table(costs(folder, run=run)), *summary(read_trees(out))]
     print("\n".join(f"  {line}" for line in lines), flush=True)
@@ -59,12 +62,12 @@ def _search_here(
     task: Mapping[str, Any],
     problems: Sequence[Placed],
     cluster: Mapping[str, Any],
-    places: Mapping[str, Any],
+    settings: Mapping[str, Any],
     report: SearchReport,
 ) -> Iterator[Grown]:
     made: Any = make_task(TypeAdapter(TaskConfig).validate_python(task))
-    share_out(places["folder"], workers=1, run=places["run"])
-    worker = SearchWorker(config, made, index=0, **places)
+    share_out(settings["folder"], workers=1, run=settings["run"])
+    worker = SearchWorker(config, made, index=0, **settings)
     report.begin()
     try:
         yield from worker.search(problems, on_response=lambda counts: report.on_counts({0: counts}))

@@ -1,14 +1,15 @@
 """The search on a Ray cluster: workers where Ray puts them, problems as they ask for them.
 
 A worker that dies is started again with its own journal, and gets its own problems again, so that
-nothing is asked for twice. All workers write below one folder, which every machine must see.
+nothing is asked for twice. Where Ray finds no place for it, a worker that has nothing else to do
+takes journal and problems over. All workers write below one folder, which every machine must see.
 """
 
 import logging
 import socket
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,26 +20,46 @@ from marco.search.scheduler import Placed
 from marco.search.worker import Counts, Grown, SearchWorker, share_out
 from marco.tasks.registry import TaskConfig, make_task
 
-TOLD_EVERY_S = 1.0  # what a worker has done
-SLOW_START_S = 120.0  # then the person is told which workers have not begun
+TOLD_EVERY_S = 1.0  # what a worker has done, and whether an idle one finds work
+ABSENT_S = 60.0  # then the person is told of a worker without a place, and others do its work
 
 
 class Dispenser:
     """Hands out problems, each to one worker, and keeps what the workers tell of themselves.
 
     `owners` are the workers whose journals know answers for a problem, by its id. A worker that
-    starts anew gets its own problems again.
+    starts anew gets its own problems again; one that is absent for `absent_s` loses them to others.
     """
 
-    def __init__(self, problems: Sequence[Placed], owners: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        problems: Sequence[Placed],
+        owners: Mapping[str, int],
+        *,
+        workers: int,
+        absent_s: float = ABSENT_S,
+    ) -> None:
         self.own: defaultdict[int, deque[Placed]] = defaultdict(deque)
         self.queue: deque[Placed] = deque()
         for placed in problems:
             owner = owners.get(placed[1].id)
             (self.queue if owner is None else self.own[owner]).append(placed)
+        self.unfinished = {place for place, _ in problems}
         self.taken: defaultdict[int, dict[int, Placed]] = defaultdict(dict)  # by worker and place
+        self.absent = dict.fromkeys(range(workers), time.monotonic())  # since when
+        self.absent_s = absent_s
+        self.retired: set[int] = set()  # others have their journals
         self.lives: Counter[int] = Counter()
         self.counts: dict[tuple[int, int], Counts] = {}  # by worker and life
+
+    # Called by workers ---------------------------------------------------------------------------
+
+    def arrive(self, worker: int) -> bool:
+        """A worker has found a place; False where it is not wanted any more."""
+        if worker in self.retired or not self.unfinished:
+            return False
+        self.absent.pop(worker, None)
+        return True
 
     def begin(self, worker: int) -> None:
         """A worker's engines have started."""
@@ -57,15 +78,43 @@ class Dispenser:
         self.taken[worker][placed[0]] = placed
         return placed
 
-    def finish(self, worker: int, place: int) -> None:
-        del self.taken[worker][place]
+    def take_over(self, worker: int) -> int | None:
+        """A worker that has long been absent, whose problems this idle one has from now on."""
+        for other in self._long_absent():
+            if left := [*self.taken.pop(other, {}).values(), *self.own.pop(other, [])]:
+                self.retired.add(other)
+                del self.absent[other]
+                self.own[worker].extend(left)
+                return other
+        return None
 
     def tell(self, worker: int, counts: Counts) -> None:
         """What a worker has done so far in this life."""
         self.counts[worker, self.lives[worker]] = counts
 
-    def told(self) -> dict[tuple[int, int], Counts]:
-        return self.counts
+    def is_done(self) -> bool:
+        return not self.unfinished
+
+    # Called by the process that merges -----------------------------------------------------------
+
+    def finish(self, place: int) -> None:
+        """The tree of a problem is kept."""
+        self.unfinished.discard(place)
+        for held in self.taken.values():
+            held.pop(place, None)
+
+    def bury(self, worker: int) -> None:
+        """A worker has died."""
+        self.absent[worker] = time.monotonic()
+
+    def told(self) -> tuple[dict[tuple[int, int], Counts], list[int], set[int]]:
+        """What each has done; who has long been absent; who is there."""
+        there = {worker for worker, _ in self.counts} - self.absent.keys() - self.retired
+        return self.counts, self._long_absent(), there
+
+    def _long_absent(self) -> list[int]:
+        now = time.monotonic()
+        return [worker for worker, since in self.absent.items() if now - since >= self.absent_s]
 
 
 class RayWorker:
@@ -77,27 +126,22 @@ class RayWorker:
         task: Mapping[str, Any],
         threads: int | None,
         index: int,
-        **places: Any,
+        **settings: Any,
     ) -> None:
         self.config, self.task, self.threads = config, task, threads
-        self.index, self.places = index, places
+        self.index, self.settings = index, settings
 
     def search(self, dispenser: Any) -> Iterator[Grown]:
-        """Trees as they are finished."""
+        """Trees as they are finished, until those of all workers are."""
         import ray
 
         from marco.work import limit_threads, quiet
 
-        quiet()
-        limit_threads(self.threads)
-        made: Any = make_task(TypeAdapter(TaskConfig).validate_python(self.task))
-        worker = SearchWorker(self.config, made, index=self.index, wait_s=30.0, **self.places)
-        ray.get(dispenser.begin.remote(self.index))
-        told = time.monotonic()
+        def ask(method: str, *arguments: Any) -> Any:
+            return ray.get(getattr(dispenser, method).remote(self.index, *arguments))
 
         def problems() -> Iterator[Placed]:
-            placed: Any
-            while (placed := ray.get(dispenser.next.remote(self.index))) is not None:
+            while (placed := ask("next")) is not None:
                 yield placed
 
         def tell(counts: Counts) -> None:
@@ -106,10 +150,23 @@ class RayWorker:
                 told = time.monotonic()
                 dispenser.tell.remote(self.index, counts)
 
-        for grown in worker.search(problems(), on_response=tell):
-            yield grown
-            dispenser.finish.remote(self.index, grown.place)
-        ray.get(dispenser.tell.remote(self.index, worker.counts))
+        if not ask("arrive"):
+            return
+        quiet()
+        limit_threads(self.threads)
+        made: Any = make_task(TypeAdapter(TaskConfig).validate_python(self.task))
+        worker = SearchWorker(self.config, made, index=self.index, wait_s=30.0, **self.settings)
+        ask("begin")
+        told = time.monotonic()
+        while True:
+            yield from worker.search(problems(), on_response=tell)
+            ask("tell", worker.counts)
+            if ray.get(dispenser.is_done.remote()):
+                break
+            if (absent := ask("take_over")) is not None:
+                worker.take_over(absent)
+            else:
+                time.sleep(TOLD_EVERY_S)
         worker.close()
 
 
@@ -118,42 +175,47 @@ def search_on_ray(
     task: Mapping[str, Any],
     problems: Sequence[Placed],
     cluster: Mapping[str, Any],
-    places: Mapping[str, Any],
+    settings: Mapping[str, Any],
     report: SearchReport,
 ) -> Iterator[Grown]:
     """Trees as they are finished anywhere; each once.
 
-    Raises UserError where Ray or its cluster is not there, and where workers die more often than
-    `cluster.max_restarts` allows.
+    `settings` are those of SearchWorker. Raises UserError where Ray or its cluster is not there,
+    and where workers die more often than `cluster.max_restarts` allows.
     """
     try:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
     except ImportError as error:
-        raise UserError("cluster=ray needs Ray: install marco[ray]") from error
-    owners = share_out(places["folder"], workers=cluster["workers"], run=places["run"])
+        raise UserError("cluster=ray needs Ray: uv pip install -e '.[ray]'") from error
+    workers = cluster["workers"]
+    owners = share_out(settings["folder"], workers=workers, run=settings["run"])
     _connect(cluster)
     try:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        dispenser = (
+        dispenser: Any = (
             ray.remote(num_cpus=0)(Dispenser)  # type: ignore[attr-defined]
             .options(scheduling_strategy=here)  # it lives as long as this process
-            .remote(problems, owners)
+            .remote(problems, owners, workers=workers)
         )
         actor: Any = ray.remote(
             num_cpus=cluster["cpus_per_worker"], num_gpus=cluster["gpus_per_worker"]
         )(RayWorker)
 
         def begin(index: int) -> Any:
-            worker = actor.remote(config, task, cluster["threads"], index, **places)
+            worker = actor.remote(
+                config, task, cluster["threads"], index, workers=workers, **settings
+            )
             stream = worker.search.options(num_returns="streaming").remote(dispenser)
             running[stream] = index, worker  # the actor lives as long as somebody holds it
 
         running: dict[Any, tuple[int, Any]] = {}
-        for index in range(cluster["workers"]):
+        for index in range(workers):
             begin(index)
         watch = _Watch(dispenser, cluster, report)
-        yield from merged(running, begin, cluster["max_restarts"], watch)
+        for grown in merged(running, begin, cluster["max_restarts"], watch):
+            yield grown
+            dispenser.finish.remote(grown.place)  # only now: it is kept
     finally:
         ray.shutdown()
 
@@ -163,32 +225,36 @@ class _Watch:
 
     def __init__(self, dispenser: Any, cluster: Mapping[str, Any], report: SearchReport) -> None:
         self.dispenser, self.cluster, self.report = dispenser, cluster, report
-        self.started = self.looked = time.monotonic()
-        self.is_told = False
+        self.looked = time.monotonic()
+        self.missed: set[int] = set()
 
-    def look(self, *, now: bool = False) -> None:
-        """Every so often, or `now`."""
+    def look(self, running: Iterable[int], *, now: bool = False) -> bool:
+        """Every so often, or `now`; whether all is done and none of the `running` workers there."""
         import ray
 
         if not now and time.monotonic() - self.looked < TOLD_EVERY_S:
-            return
+            return False
         self.looked = time.monotonic()
-        counts: Any = ray.get(self.dispenser.told.remote())
+        told: Any = ray.get(self.dispenser.told.remote())
+        counts, absent, there = told
         if counts and self.report.progress is None:
             self.report.begin()
         self.report.on_counts(counts)
-        begun = len({worker for worker, _ in counts})
-        if begun < self.cluster["workers"] and not self.is_told and self._waits_long():
-            self.is_told = True
+        if set(absent) - self.missed:
             print(
-                f"  {begun} of {self.cluster['workers']} workers have begun: each wants "
+                f"  no place for {len(absent)} of {self.cluster['workers']} workers: each wants "
                 f"{self.cluster['cpus_per_worker']} CPUs and {self.cluster['gpus_per_worker']} "
                 f"GPUs; the cluster has {_resources(ray.cluster_resources())}",
                 flush=True,
             )
+        self.missed = set(absent)
+        is_done: Any = ray.get(self.dispenser.is_done.remote())
+        return is_done and not there & set(running)
 
-    def _waits_long(self) -> bool:
-        return time.monotonic() - self.started > SLOW_START_S
+    def bury(self, worker: int) -> None:
+        import ray
+
+        ray.get(self.dispenser.bury.remote(worker))  # before its successor arrives
 
 
 def _resources(resources: Mapping[str, float]) -> str:
@@ -199,9 +265,14 @@ def _connect(cluster: Mapping[str, Any]) -> None:
     import ray
 
     address = cluster["address"]
+    if (address or "").startswith("ray://"):
+        raise UserError(
+            "cluster.address: run this on a machine of the cluster, with address=auto or "
+            "host:port; through ray:// trees cannot be told as they are finished"
+        )
     here = {"include_dashboard": False, "num_cpus": cluster["workers"] * cluster["cpus_per_worker"]}
     try:
-        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        host, _, port = (address or "").rpartition(":")
         if host and port.isdecimal():  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address or "local", logging_level=logging.ERROR, **({} if address else here))
@@ -213,14 +284,19 @@ def _connect(cluster: Mapping[str, Any]) -> None:
 def merged(
     running: dict[Any, tuple[int, Any]], begin: Any, restarts: int, watch: _Watch
 ) -> Iterator[Grown]:
-    """What all workers find, as it comes; a place whose tree was told already is told once."""
+    """What all workers find, as it comes; a place whose tree was told already is told once.
+
+    `running` are the workers by their streams, and `begin` starts one of them again. Ends when all
+    streams have, or when all is done and those that are left never found a place.
+    """
     import ray
     from ray.exceptions import RayError, RayTaskError
 
     told: set[int] = set()
     while running:
         ready, _ = ray.wait(list(running), num_returns=1, timeout=TOLD_EVERY_S)
-        watch.look()
+        if watch.look(index for index, _ in running.values()):
+            break
         stream: Any
         for stream in ready:
             index, worker = running[stream]
@@ -235,6 +311,7 @@ def merged(
             except RayError as error:  # its process, its node, or what lay there is no more
                 del running[stream]
                 ray.kill(worker)
+                watch.bury(index)
                 if not restarts:
                     raise UserError(
                         f"worker {index} died, as others did before: {error}"
@@ -246,4 +323,4 @@ def merged(
                 if grown.place not in told:
                     told.add(grown.place)
                     yield grown
-    watch.look(now=True)
+    watch.look([], now=True)

@@ -36,7 +36,7 @@ class _Running:
 
 @dataclass(frozen=True, order=True)
 class _Waiting:
-    """A request that waits for a place; the tree that has cost most tokens goes first."""
+    """A request that waits for a slot; the tree that has cost most tokens goes first."""
 
     spent: int  # tokens of the tree, negative: the heap's smallest comes first
     number: int  # of equals, the one that has waited longest
@@ -62,7 +62,7 @@ class _Lane:
         self.queued += waiting.request.n
 
     def fill(self) -> None:
-        """Hand requests to the engine while it has places; a large one when it has nothing else."""
+        """Hand requests to the engine while it has slots; a large one when it has nothing else."""
         while self.queue:
             n = self.queue[0].request.n
             if self.in_flight and self.in_flight + n > self.engine.max_in_flight:
@@ -85,7 +85,7 @@ class _Lane:
 class Scheduler:
     """Searches many problems at once; how many depends on what the engines can take.
 
-    A tree is opened when the engines would have places free otherwise, so that they are full and
+    A tree is opened when the engines would have slots free otherwise, so that they are full and
     few trees are held in memory. Which trees run side by side has no influence on any of them:
     a search sees its own responses only, in the order of its requests.
     """
@@ -100,13 +100,16 @@ class Scheduler:
         lanes = {id(engine): _Lane(engine) for engine in engines.values()}
         self.lanes = list(lanes.values())
         self.lane_of = {name: lanes[id(engine)] for name, engine in engines.items()}
-        self._places = sum(lane.engine.max_in_flight for lane in self.lanes)
+        self._slots = sum(lane.engine.max_in_flight for lane in self.lanes)
         self.open = self.asked = self._rounds = self._filled = 0
 
     @property
     def fullness(self) -> float:
-        """Sequences that the engines worked on, as a share of what they could, so far."""
-        return self._filled / (self._places * self._rounds) if self._rounds else 0.0
+        """Sequences that the engines worked on, as a share of what they could, so far.
+
+        What the journal answers has no part in it.
+        """
+        return self._filled / (self._slots * self._rounds) if self._rounds else 0.0
 
     def run(
         self, problems: Iterable[Placed], *, on_response: Callable[[Request, Response], None]
@@ -119,13 +122,13 @@ class Scheduler:
                 return
             for lane in self.lanes:
                 lane.fill()
-                self._filled += lane.in_flight
-            self._rounds += 1
+            filled, replayed = sum(lane.in_flight for lane in self.lanes), False
             busy = [lane for lane in self.lanes if lane.owners]
             wait_s = 0.1 if len(busy) == 1 else 0.001  # one must not keep the others waiting
             for lane in busy:
                 for running, request, response in lane.poll(wait_s):
                     on_response(request, response)
+                    replayed |= response.is_replayed
                     if not running.take(response):
                         continue
                     try:
@@ -135,10 +138,13 @@ class Scheduler:
                         yield running.place, finished.value
                     else:
                         self._submit(running)
+            if not replayed:  # else no engine was asked
+                self._filled += filled
+                self._rounds += 1
 
     def _open(self, queue: Iterator[Placed]) -> Iterator[tuple[int, Tree]]:
-        """Open trees while the engines have more places than there are requests for them."""
-        while sum(lane.in_flight + lane.queued for lane in self.lanes) < self._places:
+        """Open trees while the engines have more slots than there are requests for them."""
+        while sum(lane.in_flight + lane.queued for lane in self.lanes) < self._slots:
             if (item := next(queue, None)) is None:
                 return
             place, problem = item

@@ -12,10 +12,9 @@ from pydantic import TypeAdapter
 
 from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.protocol import Request, Response
-from marco.engines.registry import EngineConfig, engine_of, make_engine
+from marco.engines.registry import EngineConfig, engine_of, make_engine, share_of
 from marco.search.scheduler import Placed, Scheduler
 from marco.search.start import starter
-from marco.search.tree import Tree
 from marco.tasks.registry import Task
 
 
@@ -38,8 +37,9 @@ class Counts:
             return
         self.tokens += tokens
         self.nodes += request.n
-        self.prompt_tokens += len(request.prompt_ids)
-        self.cached_tokens += response.cached_tokens
+        if request.n == 1:  # of several samples, all but the first find the prompt of the first
+            self.prompt_tokens += len(request.prompt_ids)
+            self.cached_tokens += response.cached_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,10 @@ class Grown:
 
 
 class SearchWorker:
-    """Searches problems with engines that it starts itself; its journal is in `folder`."""
+    """Searches problems with engines that it starts itself; its journal is in `folder`.
+
+    It is one of `workers` that share the servers of engines elsewhere.
+    """
 
     def __init__(
         self,
@@ -64,9 +67,11 @@ class SearchWorker:
         run: str,
         folder: Path,
         models: Path,
+        workers: int = 1,
         wait_s: float = 0.0,
     ) -> None:
         self.counts = Counts()
+        self.folder, self.index, self.workers = folder, index, workers
         self.stack = ExitStack()
         try:
             self.journal = Journal(_journal(folder, index), run=run, wait_s=wait_s)
@@ -91,20 +96,24 @@ class SearchWorker:
 
         for place, tree in scheduler.run(problems, on_response=take):
             self.counts.running = scheduler.open
-            yield self._grown(place, tree)
+            yield Grown(
+                place=place,
+                line=tree.to_json(),
+                status=tree.status,
+                tokens=tree.usage["completion_tokens"],
+            )
+
+    def take_over(self, index: int) -> None:
+        """Answer from the journal of a worker that is no more, too."""
+        path = _journal(self.folder, index)
+        if path.exists():
+            self.journal.take_over(path)
+            for engine in self.engines.values():
+                engine.look_again()
 
     def close(self) -> None:
         """End the engines, and fold the journals' logs in."""
         self.stack.close()
-
-    def _grown(self, place: int, tree: Tree) -> Grown:
-        tokens = tree.usage["completion_tokens"]
-        return Grown(
-            place=place,
-            line=tree.to_json(),
-            status=tree.status,
-            tokens=tokens,
-        )
 
     def _start_engines(
         self, config: Mapping[str, Any], paths: Mapping[str, Path]
@@ -114,6 +123,7 @@ class SearchWorker:
         engines = {}
         for name, checkpoint in config["models"]["checkpoints"].items():
             settings = engine_of(config["engine"], checkpoint["engine"])
+            settings = share_of(settings, index=self.index, workers=self.workers)
             identity = (paths[name], repr(sorted(settings.items())))
             if identity not in started:
                 checked: Any = TypeAdapter(EngineConfig).validate_python(settings)
@@ -123,6 +133,8 @@ class SearchWorker:
                 self.stack.callback(engine.close)
                 started[identity] = JournaledEngine(engine, self.journal)
             engines[name] = started[identity]
+        if self.index == 0 and not all(e.honours_seeds for e in engines.values()):
+            print("  no seeds with these engines: only the journal repeats the trees", flush=True)
         return engines
 
 

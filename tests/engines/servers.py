@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import random
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +90,12 @@ class Server:
         if trouble == "truncated":
             text = text[: len(text) // 2]
         return web.Response(text=text, content_type="application/json")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def answer(body: dict[str, Any]) -> dict[str, Any]:

@@ -174,6 +174,18 @@ def test_what_a_server_refuses_for_good_is_told(serve: Any) -> None:
     engine.close()
 
 
+def test_a_replica_that_knows_no_such_model_is_left_to_the_others(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = serve(), serve()
+    strange = f"http://127.0.0.1:{other.port}/v2"
+    engine = OpenAIEngine("m", config(strange, good, max_num_seqs=100))
+    answered(engine, *(request(f"p{i}", prompt=(i,)) for i in range(30)))
+    engine.close()
+    assert f"{strange} is taken out: {strange} refuses: HTTP 404" in capsys.readouterr().out
+    assert not other.bodies
+
+
 def test_no_server_at_all_is_told_in_time() -> None:
     engine = OpenAIEngine("m", config("http://127.0.0.1:1/v1", give_up_after_s=0.5))
     engine.submit(request("a"))

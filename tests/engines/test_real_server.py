@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,16 +17,14 @@ from marco.engines.prompts import ChatTokenizer
 from marco.engines.protocol import Request, Response, Sampling
 from marco.errors import UserError
 
-from .servers import config
+from .servers import config, free_port
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def url(embedded_folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = "--dtype bfloat16 --max-model-len 2048 --enforce-eager --max-num-seqs 16"
     server = subprocess.Popen(
         [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--port", str(port)]

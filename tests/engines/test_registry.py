@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from marco.engines.registry import ScriptedConfig, make_engine, model_folder
+from marco.engines.registry import ScriptedConfig, make_engine, model_folder, share_of
 from marco.errors import UserError
 
 
@@ -35,3 +35,16 @@ def test_an_unknown_script_is_told(tmp_path: Path) -> None:
     config = ScriptedConfig(name="scripted", script="draw", max_num_seqs=1, latency_s=0.0, log=None)
     with pytest.raises(UserError, match="no script 'draw'; there are"):
         make_engine(config, tmp_path, model="m")
+
+
+def test_workers_share_the_replicas_of_a_server() -> None:
+    settings = {"name": "openai", "urls": ["a", "b", "c", "d", "e"], "max_num_seqs": 96}
+    shares = [share_of(settings, index=i, workers=2) for i in range(2)]
+    assert [share["urls"] for share in shares] == [["a", "c", "e"], ["b", "d"]]
+    assert {share["max_num_seqs"] for share in shares} == {96}
+    many = [share_of(settings, index=i, workers=12) for i in range(12)]
+    assert {url for share in many for url in share["urls"]} == set("abcde")
+    assert {share["max_num_seqs"] for share in many} == {40}  # 12 * 40 = 5 * 96
+    assert share_of(settings, index=0, workers=1) == settings
+    own = {"name": "vllm", "max_num_seqs": 96}
+    assert share_of(own, index=3, workers=8) == own

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,34 +17,68 @@ from marco.engines.journal import Journal
 from marco.search.on_ray import Dispenser
 from marco.search.worker import Counts, share_out
 
+from ..engines.servers import free_port
 from ..engines.test_journal import request, response
 from .searches import problem
 
 
 def test_a_problem_is_handed_to_one_worker_and_again_to_its_successor() -> None:
     placed = [(i, problem(i)) for i in range(5)]
-    dispenser = Dispenser(placed, {"p3": 1})  # worker 1's journal knows p3 from an earlier run
+    # Worker 1's journal knows p3 from an earlier run.
+    dispenser = Dispenser(placed, {"p3": 1}, workers=2)
     dispenser.begin(0)
     assert [dispenser.next(0), dispenser.next(0)] == placed[:2]
     dispenser.begin(1)
     assert [dispenser.next(1), dispenser.next(0)] == [placed[3], placed[2]]
-    dispenser.finish(0, 0)
+    dispenser.finish(0)
     dispenser.tell(0, Counts(tokens=7, running=2))
     dispenser.begin(0)  # worker 0 died with p1 and p2 unfinished
     assert [dispenser.next(0) for _ in range(4)] == [placed[1], placed[2], placed[4], None]
     assert dispenser.next(1) is None
-    told = dispenser.told()
+    told, _, _ = dispenser.told()
     assert [told[life].tokens for life in sorted(told)] == [7, 0, 0]
     assert sum(counts.running for counts in told.values()) == 0  # the dead one has none
 
 
 def test_a_late_worker_gets_what_its_journal_knows() -> None:
     placed = [(i, problem(i)) for i in range(4)]
-    dispenser = Dispenser(placed, {"p0": 0, "p1": 0})
+    dispenser = Dispenser(placed, {"p0": 0, "p1": 0}, workers=2)
     dispenser.begin(1)
     assert [dispenser.next(1) for _ in range(3)] == [placed[2], placed[3], None]
     dispenser.begin(0)
     assert [dispenser.next(0) for _ in range(3)] == [placed[0], placed[1], None]
+
+
+def test_what_an_absent_worker_held_goes_to_an_idle_one() -> None:
+    placed = [(i, problem(i)) for i in range(4)]
+    dispenser = Dispenser(placed, {"p3": 2}, workers=3, absent_s=0.05)
+    assert dispenser.arrive(0) and dispenser.arrive(1)
+    dispenser.begin(0)
+    dispenser.begin(1)
+    assert [dispenser.next(0) for _ in range(2)] == placed[:2]
+    assert [dispenser.next(1) for _ in range(2)] == [placed[2], None]
+    assert dispenser.take_over(1) is None  # worker 2 may still come
+    dispenser.bury(0)
+    time.sleep(0.06)
+    assert dispenser.told()[1:] == ([2, 0], {1})
+    assert dispenser.take_over(1) == 2 and dispenser.next(1) == placed[3]
+    assert dispenser.take_over(1) == 0
+    assert [dispenser.next(1) for _ in range(3)] == [*placed[:2], None]
+    assert not dispenser.arrive(0) and not dispenser.arrive(2)  # their journals are another's
+    assert dispenser.take_over(1) is None and not dispenser.is_done()
+    for place in range(4):
+        dispenser.finish(place)
+    assert dispenser.is_done()
+
+
+def test_a_worker_that_found_no_work_is_no_loss_for_others() -> None:
+    dispenser = Dispenser([(0, problem(0))], {}, workers=2, absent_s=0.0)
+    assert dispenser.arrive(0)
+    dispenser.begin(0)
+    assert dispenser.take_over(0) is None  # worker 1 is absent, and has nothing
+    dispenser.next(0)
+    dispenser.finish(0)
+    assert not dispenser.arrive(1)  # there is nothing left to do
 
 
 def test_fewer_and_again_more_workers_keep_a_problems_answers_in_one_journal(
@@ -137,6 +172,50 @@ def test_a_killed_worker_is_replaced_and_the_output_is_the_local_one(
     [manifest] = (tmp_path / "ray").glob("outputs/trees/*/manifest.json")
     names = json.loads(manifest.read_text())["files"]
     assert {"journal/worker-0.sqlite", "journal/worker-1.sqlite", "trees.jsonl"} <= names.keys()
+
+
+@pytest.mark.slow
+def test_workers_without_a_place_are_told_of_and_hold_up_no_one(
+    tmp_path: Path, embedded_folder: Path
+) -> None:
+    """Three workers in a cluster of two places; the third's journal knows answers of before."""
+    here = generate(tmp_path / "here", embedded_folder.parent)
+    assert here.communicate(timeout=120) and here.returncode == 0
+    models, log = embedded_folder.parent, tmp_path / "ray" / "requests.txt"
+    many = ("cluster=ray", "cluster.workers=3", "engine.latency_s=0.3", "engine.max_num_seqs=4")
+    first = generate(tmp_path / "ray", models, *many)
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not (log.exists() and len(log.read_text().split()) > 150):
+        time.sleep(0.1)
+    first.terminate()
+    assert first.communicate(timeout=60) and first.returncode == 143
+    before = log.read_text().split()
+    with small_cluster(cpus=2) as address:
+        again = generate(tmp_path / "ray", models, *many, f"cluster.address={address}")
+        out, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, out
+    assert "no place for 1 of 3 workers: each wants 1 CPUs and 0 GPUs" in out
+    assert trees(tmp_path / "ray") == trees(tmp_path / "here")
+    once = (tmp_path / "here" / "requests.txt").read_text().split()
+    asked = log.read_text().split()
+    assert set(asked) == set(once) and len(asked) <= len(once) + 3 * 4
+    assert len(before) > 150
+
+
+@contextmanager
+def small_cluster(*, cpus: int) -> Iterator[str]:
+    """A cluster of one machine, by its address."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    port = free_port()
+    start = [ray, "start", "--head", f"--num-cpus={cpus}", f"--port={port}", "--block"]
+    with subprocess.Popen(
+        [*start, "--include-dashboard=false"], stdout=subprocess.DEVNULL, start_new_session=True
+    ) as head:
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            head.terminate()
+            head.wait(30)
 
 
 @pytest.mark.slow

@@ -1,11 +1,16 @@
 """Many searches on shared engines: none is lost, none is held up, each gets its own answers."""
 
 from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
 
+from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.protocol import Request, Response, Sampling
 from marco.engines.scripted import ScriptedEngine
 from marco.search.scheduler import Scheduler
+from marco.search.start import draw_pattern, longest_first
 
+from ..test_config import checked
 from .searches import problem
 
 
@@ -33,8 +38,11 @@ def asking(*models: str):
 
 
 def ran(start, engines, count=10):
-    problems = enumerate(problem(i) for i in range(count))
-    return dict(Scheduler(start, engines).run(problems, on_response=lambda *_: None))
+    return dict(Scheduler(start, engines).run(first(count), on_response=lambda *_: None))
+
+
+def first(count):
+    return enumerate(problem(i) for i in range(count))
 
 
 def test_searches_that_ask_for_nothing_hold_up_no_one():
@@ -65,3 +73,36 @@ def test_as_many_searches_are_open_as_an_engine_has_places_however_many_names_it
 
     assert len(ran(start, {"a": engine, "b": engine})) == 10
     assert max(most) <= 3
+
+
+def test_of_the_trees_that_wait_the_one_that_has_cost_most_goes_first():
+    asked = {"p0": ("a", "b", "c"), "p1": ("a",), "p2": ("a", "b")}
+    engine = ScriptedEngine(lambda *_: "two words", max_in_flight=2)
+    scheduler = Scheduler(lambda one: asking(*asked[one.id])(one), dict.fromkeys("abc", engine))
+    ended = [place for place, _ in scheduler.run(first(3), on_response=lambda *_: None)]
+    keys = [request.key for request in engine.requests]
+    assert keys == ["p0/a", "p1/a", "p0/b", "p2/a", "p0/c", "p2/b"]
+    assert ended == [1, 0, 2]
+
+
+def test_fullness_is_of_what_engines_worked_on(tmp_path: Path):
+    """Four slots: three searches at first, then p0 alone; what the journal answers is no work."""
+    asked = {"p0": ("a", "b"), "p1": ("a",), "p2": ("a",)}
+    for journal_knows in (False, True):
+        with closing(Journal(tmp_path / "worker-0.sqlite", run="r")) as journal:
+            inner = ScriptedEngine(lambda *_: "so", max_in_flight=4)
+            engine = JournaledEngine(inner, journal)
+            engines = dict.fromkeys("ab", engine)
+            scheduler = Scheduler(lambda one: asking(*asked[one.id])(one), engines)
+            assert len(list(scheduler.run(first(3), on_response=lambda *_: None))) == 3
+        assert scheduler.fullness == (0.0 if journal_knows else (3 / 4 + 1 / 4) / 2)
+
+
+def test_long_trees_are_begun_first():
+    config = checked("engine=scripted", "pattern=mixed", name="generate")
+    some = list(first(40))
+    ordered = longest_first(some, config.model_dump(mode="json"))
+    assert sorted(ordered, key=lambda placed: placed[0]) == some != ordered
+    drawn = [draw_pattern(config.pattern, config.search_seed, p) for _, p in ordered]
+    sizes = [sum(sum(row.values()) for row in p.transitions.values()) for p in drawn]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 1
