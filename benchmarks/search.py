@@ -1,6 +1,6 @@
 """The search against the engine's own speed, the released code's schedule, and plain sampling.
 
-python benchmarks/search.py --problems 200 --few 24
+python benchmarks/search.py --problems 160 --few 24
 
 All on the embedded default, in one process, with one engine whose prefix cache is emptied between
 the parts. `search` notes its requests; `replay` then hands the very same requests to the engine at
@@ -393,7 +393,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--problems", type=int, default=200)
+    parser.add_argument("--problems", type=int, default=160)
     parser.add_argument("--few", type=int, default=24, help="problems of the chains")
     parser.add_argument("--keep-service-times", action="store_true")
     parser.add_argument("--driver", type=int, help="the driver's part alone, on so many problems")

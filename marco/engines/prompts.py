@@ -1,7 +1,9 @@
 """Prompts in token ids, built here from the chat template, so that a path's ids only ever grow."""
 
+import copy
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,9 @@ class ChatTokenizer:
             | set(tokenizer.all_special_tokens)
         )
         self.eos_token_id: int = tokenizer.eos_token_id
-        self.encode = lru_cache(maxsize=4096)(self._encode)
+        self.encode = lru_cache(maxsize=4096)(_encoder(tokenizer))
+        self._control = re.compile("|".join(map(re.escape, self._longest_first())) or "(?!)")
+        self._is_encoded_by_parts: bool | None = None  # known from the first prompt on
 
     @classmethod
     def load(cls, path: Path | str) -> "ChatTokenizer":
@@ -50,23 +54,56 @@ class ChatTokenizer:
             raise UserError(f"cannot load the tokenizer of {path}: {reason}") from error
         return cls(tokenizer, source=str(path))
 
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(
-            self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        )
-
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids of a conversation up to where the assistant speaks."""
-        # The rendered text is encoded once with control tokens (the template's) around contents
-        # that were checked to hold none.
+        # The control tokens are the template's: the contents hold none.
         for message in messages:
             for token in self.control_tokens:
                 if token in message["content"]:
                     raise UserError(f"a prompt holds the control token {token!r}: {self.source}")
-        encoded = self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, date_string=DATE, return_dict=True
+        text = self.tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, date_string=DATE, tokenize=False
         )
-        return tuple(encoded["input_ids"])
+        if self._is_encoded_by_parts is None:
+            self._is_encoded_by_parts = self._by_parts(text) == self._whole(text)
+        return self._by_parts(text) if self._is_encoded_by_parts else self._whole(text)
+
+    def _whole(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _by_parts(self, text: str) -> tuple[int, ...]:
+        """The texts between control tokens, each by itself: worked examples come again and again.
+
+        The same as the whole, unless a tokenizer strips what is beside a control token, or begins a
+        text in another way than it goes on.
+        """
+        ids: list[int] = []
+        end = 0
+        for found in self._control.finditer(text):
+            ids += self.encode(text[end : found.start()])
+            ids.append(self.tokenizer.convert_tokens_to_ids(found[0]))
+            end = found.end()
+        return (*ids, *self.encode(text[end:]))
+
+    def _longest_first(self) -> list[str]:
+        return sorted(self.control_tokens, key=len, reverse=True)
+
+
+def _encoder(tokenizer: Any) -> Callable[[str], tuple[int, ...]]:
+    """What encodes text as text; a control token in it is taken apart like any other characters.
+
+    Transformers sets up its Rust tokenizer again in each call, and has it find the place of each
+    token in the text: twice the time for a node. A copy that is set up once needs neither.
+    """
+    backend: Any = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
+    if backend is None:  # a tokenizer in Python
+        return lambda text: tuple(
+            tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        )
+    backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
+    return lambda text: tuple(backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
 
 def _tokenizer_class(folder: Path) -> Any:

@@ -2,8 +2,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from marco.engines.prompts import ChatTokenizer
 from marco.errors import UserError
@@ -34,6 +35,38 @@ def test_model_text_never_becomes_a_control_token(
             ids = chat.encode(text)
             assert not set(ids) & set(control.values())
             assert chat.tokenizer.decode(ids) == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(BODY, st.sampled_from(["<|im_end|>", "<|im_start|>", "\n", " "]))))
+def test_text_is_encoded_as_transformers_does(chat: ChatTokenizer, parts: list[str]) -> None:
+    text = "".join(parts)
+    slowly = chat.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    assert chat.encode(text) == tuple(slowly)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(BODY, min_size=1, max_size=5))
+def test_a_prompt_is_what_transformers_makes_of_it(
+    chat: ChatTokenizer, control: dict[str, int], texts: list[str]
+) -> None:
+    assume(not any(token in text for token in control for text in texts))
+    roles = ["user", "assistant"] * 3
+    messages = [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]
+    whole = chat.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    assert chat.prompt(messages) == tuple(whole["input_ids"])
+
+
+def test_a_tokenizer_that_strips_beside_control_tokens_is_given_the_whole(
+    embedded_folder: Path,
+) -> None:
+    tokenizer = ChatTokenizer.load(embedded_folder).tokenizer
+    tokenizer.add_special_tokens({"eos_token": AddedToken("<|im_end|>", rstrip=True)})
+    stripping = ChatTokenizer(tokenizer, source="stripping")
+    messages = [{"role": "user", "content": "4 * 5?"}]
+    whole = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    assert stripping.prompt(messages) == tuple(whole["input_ids"])
+    assert not stripping._is_encoded_by_parts
 
 
 def test_a_prompt_with_a_control_token_is_refused(
