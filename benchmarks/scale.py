@@ -1,6 +1,6 @@
 """How the search's throughput grows with the engine's replicas: the real driver, simulated engines.
 
-python benchmarks/scale.py --replicas 1 16 64 256 1024 --workers 1 4
+python benchmarks/scale.py --replicas 1 16 64 256 1024 --workers 1 16
 
 Trees, scheduler, tokenizer and journal are the real ones, and the time that they take is measured.
 The engines are simulated on a virtual clock: each of a replica's slots answers a request after a
@@ -24,7 +24,6 @@ import heapq
 import json
 import multiprocessing
 import random
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
-from search import MODELS, config_of, repeated, sections, sentences
+from search import MODELS, config_of, peak_mb, repeated, sections, sentences
 
 from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.openai import OpenAIConfig, OpenAIEngine
@@ -130,7 +129,7 @@ def simulate(replicas: int, service_s: Sequence[float], client_s: float) -> dict
         "nodes_per_s": (nodes_1 - nodes_0) / (now_1 - now_0),
         "driver_busy": (busy_1 - busy_0) / (now_1 - now_0),
         "driver_nodes_per_s": (nodes_1 - nodes_0) / (busy_1 - busy_0),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
     }
 
 
@@ -224,7 +223,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 16, 64, 256, 1024])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--most", type=int, default=256, help="replicas of a worker, at most")
     parser.add_argument("--replica-nodes-per-s", type=float, help="default: as measured")
     arguments = parser.parse_args()

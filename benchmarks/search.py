@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -41,7 +40,7 @@ from marco.engines.vllm import VLLMEngine
 from marco.search.scheduler import Scheduler
 from marco.search.start import draw_pattern, longest_first, starter
 from marco.search.tree import Tree
-from marco.search.worker import SearchWorker
+from marco.search.worker import SearchWorker, rest_the_collector
 from marco.tasks.problem import Problem
 from marco.tasks.registry import Task, make_task
 from marco.work import quiet
@@ -265,7 +264,7 @@ def driver(problems: int) -> dict[str, float]:
             engine.requests.clear()  # which it keeps for tests
         used, nodes = time.process_time() - used, worker.counts.nodes
         seconds = time.perf_counter() - started
-        mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+        mb = peak_mb() - before
         worker.close()
         trees.close()
     start, _ = starter(values, task, models=MODELS)  # anew: its tokenizer has kept nothing
@@ -292,6 +291,16 @@ def _rss_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def peak_mb() -> float:
+    """The most memory that this process has held; `ru_maxrss` would count its parent's, too."""
+    [line] = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM:")
+    ]
+    return int(line.split()[1]) / 1024
+
+
 def _apart(*arguments: str) -> dict[str, float]:
     """A part in a process of its own; the JSON of its last line."""
     done = subprocess.run(
@@ -307,6 +316,7 @@ def parts(problems: int, few: int, *, keep_service_times: bool) -> Iterator[tupl
     many = task.problems("train")
     engine = make_engine(config.engine, model_folder("embedded", cache=MODELS), model="embedded")
     assert isinstance(engine, VLLMEngine)
+    rest_the_collector()  # as a search worker does
 
     def run(name: str, part: Callable[[], Any]) -> Any:
         engine.engine.reset_prefix_cache()
