@@ -224,7 +224,7 @@ def main() -> None:
     )
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 16, 64, 256, 1024])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--most", type=int, default=256, help="replicas of a worker, at most")
+    parser.add_argument("--most", type=int, default=64, help="replicas of a worker, at most")
     parser.add_argument("--replica-nodes-per-s", type=float, help="default: as measured")
     arguments = parser.parse_args()
     quiet()
