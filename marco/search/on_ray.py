@@ -108,9 +108,9 @@ class Dispenser:
         self.absent[worker] = time.monotonic()
 
     def told(self) -> tuple[dict[tuple[int, int], Counts], list[int], set[int]]:
-        """What each has done; who has long been absent; who is there."""
+        """What each has done; who has found no place; who is there."""
         there = {worker for worker, _ in self.counts} - self.absent.keys() - self.retired
-        return self.counts, self._long_absent(), there
+        return self.counts, [*self._long_absent(), *sorted(self.retired)], there
 
     def _long_absent(self) -> list[int]:
         now = time.monotonic()

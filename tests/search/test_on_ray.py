@@ -62,6 +62,7 @@ def test_what_an_absent_worker_held_goes_to_an_idle_one() -> None:
     time.sleep(0.06)
     assert dispenser.told()[1:] == ([2, 0], {1})
     assert dispenser.take_over(1) == 2 and dispenser.next(1) == placed[3]
+    assert dispenser.told()[1:] == ([0, 2], {1})  # the person is told of both, still
     assert dispenser.take_over(1) == 0
     assert [dispenser.next(1) for _ in range(3)] == [*placed[:2], None]
     assert not dispenser.arrive(0) and not dispenser.arrive(2)  # their journals are another's
@@ -99,6 +100,10 @@ def test_fewer_and_again_more_workers_keep_a_problems_answers_in_one_journal(
     assert share_out(tmp_path, workers=1, run="r") == dict.fromkeys(fewer, 0)
 
 
+# `ray start` asks for a token otherwise, and one that is made there is not this process's.
+ENVIRONMENT = {**os.environ, "RAY_DEDUP_LOGS": "0", "RAY_AUTH_MODE": "disabled"}
+
+
 def generate(folder: Path, models: Path, *overrides: str) -> subprocess.Popen[str]:
     outputs = folder / "outputs"
     outputs.mkdir(parents=True, exist_ok=True)
@@ -118,7 +123,7 @@ def generate(folder: Path, models: Path, *overrides: str) -> subprocess.Popen[st
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "RAY_DEDUP_LOGS": "0"},
+        env=ENVIRONMENT,
     )
 
 
@@ -209,7 +214,11 @@ def small_cluster(*, cpus: int) -> Iterator[str]:
     port = free_port()
     start = [ray, "start", "--head", f"--num-cpus={cpus}", f"--port={port}", "--block"]
     with subprocess.Popen(
-        [*start, "--include-dashboard=false"], stdout=subprocess.DEVNULL, start_new_session=True
+        [*start, "--include-dashboard=false"],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as head:
         try:
             yield f"127.0.0.1:{port}"
