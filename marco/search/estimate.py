@@ -51,11 +51,8 @@ def estimate(
             "total": round(total[0]),
             "interval": [round(total[1]), round(total[2])],
         }
-    tokens = figures["generated_tokens"]
-    figures["seconds"] = {
-        "total": round(tokens["total"] / rate) if rate else None,
-        "interval": [round(n / rate) for n in tokens["interval"]] if rate else None,
-    }
+    seconds = round(figures["generated_tokens"]["total"] / rate) if rate else None
+    figures["seconds"] = {"total": seconds}
     result = {"problems": len(problems), "sample": len(drawn), "confidence": confidence} | figures
     text = json.dumps(result, indent=1)
     (out / "estimate.json").write_text(text + "\n", encoding="utf-8")
@@ -74,13 +71,13 @@ def estimate_lines(folder: Path) -> list[str]:
             f"  {name.replace('_', ' '):16} {figure['total']:>14,}  {share} [{low:,}, {high:,}]"
             f"  ({figure['per_tree']:,.1f} a tree)"
         )
-    seconds = result["seconds"]
-    if seconds["total"] is None:
+    seconds, tokens = result["seconds"]["total"], result["generated_tokens"]
+    if seconds is None:
         return [*lines, "  time                    unknown: the journal answered all"]
-    low, high = (duration(end) for end in seconds["interval"])
-    total = duration(seconds["total"])
+    ends = (round(seconds * end / max(tokens["total"], 1)) for end in tokens["interval"])
+    low, high = map(duration, ends)
     return [
         *lines,
-        f"  time             {total:>14}  {share} [{low}, {high}] on the engines of this run, "
-        "at the sample's speed; fuller engines are faster",
+        f"  time             {duration(seconds):>14}  {share} [{low}, {high}] "
+        "on the engines of this run, at the sample's speed; fuller engines are faster",
     ]
