@@ -19,10 +19,13 @@ def generate(config: Config, overrides: list[str]) -> None:
         folder = make(pipeline.estimate(config))
         print("\n".join([*estimate_lines(folder), f"estimate: {folder}"]))
         return
-    trees = pipeline.trees(config)
-    print(f"trees: {make(trees) if isinstance(trees, Stage) else trees}")
-    print(f"SFT chains: {make(pipeline.sft_data(config))}")
-    print(f"preference pairs: {make(pipeline.pair_data(config))}")
+    made = {
+        "trees": pipeline.trees(config),
+        "SFT chains": pipeline.sft_data(config),
+        "preference pairs": pipeline.pair_data(config),
+    }
+    for name, value in made.items():
+        print(f"{name}: {make(value) if isinstance(value, Stage) else value}")
 
 
 if __name__ == "__main__":

@@ -177,6 +177,8 @@ class Config(Section):
     decoding: DecodingConfig
     recipe: RecipeConfig
     trees: Path | None
+    sft_data: str | None
+    pair_data: str | None
     table: TableConfig | None
 
     @model_validator(mode="after")

@@ -12,6 +12,10 @@ FAILPOINTS = (
     "journal.write.after",
     "journal.commit.before",
     "journal.commit.after",
+    "checkpoint.write.before",
+    "checkpoint.write.after",
+    "checkpoint.rename.before",
+    "checkpoint.rename.after",
     "stage.rename.before",
     "stage.rename.after",
 )

@@ -15,7 +15,7 @@ HEAD_ROWS = 256
 
 
 def chain_logps(model: Any, batch: TreeBatch, *, head_rows: int = HEAD_ROWS) -> Tensor:
-    """The log-probability of every completion token of every chain, in nats.
+    """The log-probability of every completion token that a batch asks for, in nats.
 
     model: a `LlamaForCausalLM` or `Qwen2ForCausalLM` with `attn_implementation="marco_tree"`;
     returns [chains, T] in at least fp32, 0 where `batch.chain_mask` is False.
@@ -23,7 +23,7 @@ def chain_logps(model: Any, batch: TreeBatch, *, head_rows: int = HEAD_ROWS) -> 
     hidden = model.model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
-        segments=batch.segments,
+        layout=batch.layout,
         use_cache=False,
     ).last_hidden_state[0]
     logps = TargetLogps.apply(
@@ -33,7 +33,7 @@ def chain_logps(model: Any, batch: TreeBatch, *, head_rows: int = HEAD_ROWS) -> 
         batch.target_ids,
         head_rows,
     )
-    return torch.where(batch.chain_mask, logps[batch.chain_targets], 0.0)
+    return torch.cat([logps, logps.new_zeros(1)])[batch.chain_targets]
 
 
 class TargetLogps(Function):

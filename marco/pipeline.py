@@ -12,6 +12,7 @@ from marco.config import ROOT, Config, near
 from marco.data.contamination import check_disjoint
 from marco.engines.registry import EMBEDDED
 from marco.errors import UserError
+from marco.losses import PREFERENCE_LOSSES
 from marco.search.tree import read_trees
 from marco.stages import Stage, without_volatile
 from marco.tasks.problem import Problem, Split
@@ -22,7 +23,7 @@ Inputs = dict[str, Stage | Path]
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 # Raised by whoever changes code so that the same config gives another result: old folders are then
 # left alone, and made anew where they are asked for.
-REVISIONS = {"trees": 2, "dataset": 1, "student": 2, "reference": 2, "scores": 2}
+REVISIONS = {"trees": 2, "dataset": 2, "student": 3, "reference": 3, "scores": 2}
 
 
 def trees(config: Config) -> Stage | Path:
@@ -71,8 +72,10 @@ def check_contamination(config: Config) -> None:
             )
 
 
-def sft_data(config: Config) -> Stage:
-    """Correct chains of the wanted length."""
+def sft_data(config: Config) -> Stage | str:
+    """Correct chains of the wanted length, or the dataset that `sft_data` names."""
+    if config.sft_data is not None:
+        return config.sft_data
     bucket = config.length.sft.bucket
     return Stage(
         kind="dataset",
@@ -84,8 +87,10 @@ def sft_data(config: Config) -> Stage:
     )
 
 
-def pair_data(config: Config) -> Stage:
-    """Preference pairs of the wanted length."""
+def pair_data(config: Config) -> Stage | str:
+    """Preference pairs of the wanted length, or the dataset that `pair_data` names."""
+    if config.pair_data is not None:
+        return config.pair_data
     bucket = config.length.dpo.bucket
     return Stage(
         kind="dataset",
@@ -99,26 +104,29 @@ def pair_data(config: Config) -> Stage:
 
 def sft_student(config: Config) -> Stage:
     """The student after SFT: the shared baseline of all preference rows."""
+    dataset = sft_data(config)
     return Stage(
         kind="student",
         revision=REVISIONS["student"],
         slug=f"sft-{config.student.name}-s{config.seed}",
-        config=_training(config, "sft"),
-        inputs={"dataset": sft_data(config)} | _local({"model": config.student.model}),
-        labels={"title": "SFT"},
+        config=_training(config, "sft") | _named(dataset),
+        inputs=_data(dataset) | _local({"model": config.student.model}),
+        labels={"title": "SFT"} | _probed(config),
     )
 
 
-def reference(config: Config, start: Stage | None, dataset: Stage) -> Stage:
+def reference(config: Config, start: Stage | None, dataset: Stage | str) -> Stage:
     """Log-probabilities of the pairs under the model that preference training starts from."""
     trainer = config.trainer.of("preference")
     names = ("precision", "micro_batch_tokens", "max_tokens", "accelerator")
     return Stage(
         kind="reference",
         revision=REVISIONS["reference"],
-        slug=f"{config.student.name}-{dataset.slug}-s{config.seed}",
-        config={"student": config.student.model} | {name: getattr(trainer, name) for name in names},
-        inputs={"dataset": dataset} | _start(config, start),
+        slug=f"{config.student.name}-{_slug(dataset)}-s{config.seed}",
+        config={"student": config.student.model}
+        | {name: getattr(trainer, name) for name in names}
+        | _named(dataset),
+        inputs=_data(dataset) | _start(config, start),
     )
 
 
@@ -129,14 +137,17 @@ def student(config: Config) -> Stage | None:
     if "preference" not in trains:
         return start
     dataset = pair_data(config)
+    inputs = _data(dataset) | _start(config, start)
+    assert config.loss.preference is not None  # checked with the config
+    if PREFERENCE_LOSSES[config.loss.preference.name].uses_reference:
+        inputs["reference"] = reference(config, start, dataset)
     return Stage(
         kind="student",
         revision=REVISIONS["student"],
         slug=f"{config.recipe.name}-{config.student.name}-s{config.seed}",
-        config=_training(config, "preference"),
-        inputs={"dataset": dataset, "reference": reference(config, start, dataset)}
-        | _start(config, start),
-        labels={"title": config.recipe.title},
+        config=_training(config, "preference") | _named(dataset),
+        inputs=inputs,
+        labels={"title": config.recipe.title} | _probed(config),
     )
 
 
@@ -168,6 +179,27 @@ def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> 
 def _start(config: Config, start: Stage | None, *, name: str = "start") -> Inputs:
     """The student that a stage starts from: one of ours, or the model of the config."""
     return {name: start} if start else _local({"model": config.student.model})
+
+
+def _data(dataset: Stage | str) -> Inputs:
+    """The dataset as an input, where it is a stage, a folder or a file."""
+    if isinstance(dataset, Stage):
+        return {"dataset": dataset}
+    return _local({"dataset": dataset})
+
+
+def _named(dataset: Stage | str) -> dict[str, Any]:
+    """What the config says of a dataset that is no input: its name on the hub."""
+    return {} if _data(dataset) else {"dataset": dataset}
+
+
+def _slug(dataset: Stage | str) -> str:
+    return dataset.slug if isinstance(dataset, Stage) else Path(dataset).stem
+
+
+def _probed(config: Config) -> dict[str, Any]:
+    """The task whose validation problems a student is sampled on."""
+    return {"task": config.task.model_dump(mode="json")}
 
 
 def _local(sources: Mapping[str, str | None]) -> Inputs:

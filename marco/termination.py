@@ -26,6 +26,17 @@ def uninterrupted() -> Iterator[None]:
         sys.exit(143)
 
 
+def is_told() -> bool:
+    """Whether a signal waits for the end of an uninterrupted block."""
+    return _told
+
+
+def tell() -> None:
+    """End at the end of the uninterrupted block, as by a signal."""
+    global _told
+    _told = True
+
+
 def _on_sigterm(*_: object) -> None:
     global _told
     if not _told and not _busy:

@@ -52,6 +52,10 @@ class Order:
 
         return self.inputs.get(name) or model_folder(self.config["student"], cache=self.models)
 
+    def dataset(self) -> Path | str:
+        """The dataset that a student learns: a folder or file, or a name on the hub."""
+        return self.inputs.get("dataset") or self.config["dataset"]
+
 
 Work = Callable[[Order], None]
 
@@ -100,10 +104,10 @@ def write_reference(order: Order) -> None:
     from marco.progress import Progress
     from marco.training import fit
 
-    settings = {k: v for k, v in order.config.items() if k != "student"}
+    settings = {k: v for k, v in order.config.items() if k not in ("student", "dataset")}
     fit.write_reference(
         start=order.student(),
-        dataset=order.inputs["dataset"],
+        dataset=order.dataset(),
         out=order.out,
         progress=Progress,
         **settings,
@@ -112,18 +116,31 @@ def write_reference(order: Order) -> None:
 
 def train_student(order: Order) -> None:
     """Train a student and save it as a plain Hugging Face folder."""
-    from marco.progress import Progress
-    from marco.training import fit
-    from marco.training.config import LossConfig, TrainerConfig
+    from marco.training import launch
+    from marco.training.config import TrainerConfig
 
+    trainer = TrainerConfig(**order.config["trainer"])
+    student = order.student()  # made here, once, where several ranks would ask for it
+    if launch.is_needed(trainer):
+        if code := launch.launch(order.out, trainer):
+            raise UserError(f"a rank of the training ended with exit code {code}; see above")
+        return
+    from marco.progress import Progress
+    from marco.tasks.registry import make_task
+    from marco.training import fit
+    from marco.training.config import LossConfig
+
+    task = make_task(_task(order))
     fit.train_student(
-        start=order.student(),
-        dataset=order.inputs["dataset"],
+        start=student,
+        dataset=order.dataset(),
         reference=order.inputs.get("reference"),
         out=order.out,
         loss=LossConfig(**order.config["loss"]),
-        trainer=TrainerConfig(**order.config["trainer"]),
+        trainer=trainer,
         seed=order.config["seed"],
+        run=order.key,
+        probe=(task, task.problems("validation")),
         lineage={"title": order.labels["title"], "student": order.config["student"]}
         | {name: path.name for name, path in order.inputs.items()},
         progress=Progress,
@@ -137,11 +154,16 @@ def score(order: Order) -> None:
     evaluate(order.config, order.labels, student=order.student("student"), out=order.out)
 
 
-def _training_problems(order: Order) -> Sequence[Any]:
-    from marco.tasks.registry import TaskConfig, make_task
+def _task(order: Order) -> Any:
+    from marco.tasks.registry import TaskConfig
 
-    task: Any = TypeAdapter(TaskConfig).validate_python(order.labels["task"])
-    return make_task(task).problems("train")
+    return TypeAdapter(TaskConfig).validate_python(order.labels["task"])
+
+
+def _training_problems(order: Order) -> Sequence[Any]:
+    from marco.tasks.registry import make_task
+
+    return make_task(_task(order)).problems("train")
 
 
 def _places(order: Order) -> dict[str, Any]:

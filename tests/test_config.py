@@ -124,7 +124,7 @@ def test_all_problems_are_told_at_once_with_file_key_and_nearest_name():
     assert "table.rows: there is no conf/recipe/sftt.yaml; did you mean `sft`?" in text
     assert "unknown paper table 'stepp'" in text
     assert (
-        "conf/loss/joint.yaml: loss.preference.epsilom: unknown key; did you mean `epsilon`?"
+        "conf/loss/joint.yaml: loss.preference: conservative has no epsilom: it takes beta, epsilon"
         in text
     )
     assert "conf/search/distinct.yaml: search.max_rollouts: " in text and "'many'" in text

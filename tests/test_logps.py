@@ -1,15 +1,18 @@
 """Packed log-probabilities against separate forwards: values and all gradients, in float64."""
 
+import warnings
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from marco.logps import chain_logps
 from marco.training import tree_attention
-from marco.training.tree_batch import TreeBatch
+from marco.training.tree_batch import TokenChain, TreeBatch
 
 SIZES = {
     "vocab_size": 13,
@@ -55,20 +58,21 @@ MODELS = {
 }
 
 
-def separate_logps(model: nn.Module, chains: list) -> torch.Tensor:
+def separate_logps(model: nn.Module, chains: list[TokenChain]) -> torch.Tensor:
     """The slow twin: one ordinary forward per chain, with the library's attention."""
     model.set_attn_implementation("sdpa")
-    width = max(len(completion) for _, completion in chains)
+    width = max(len(chain.completion) for chain in chains)
     rows = []
-    for prompt, completion in chains:
-        ids = torch.tensor([[*prompt, *completion]])
+    for chain in chains:
+        ids = torch.tensor([[*chain.prompt, *chain.completion]])
         every = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
-        own = every.gather(1, ids[0, 1:, None])[len(prompt) - 1 :, 0]
-        rows.append(nn.functional.pad(own, (0, width - len(completion))))
+        own = every.gather(1, ids[0, 1:, None])[len(chain.prompt) - 1 :, 0]
+        own = torch.where(torch.arange(len(own)) < chain.skipped, 0.0, own)
+        rows.append(nn.functional.pad(own, (0, width - len(own))))
     return torch.stack(rows)
 
 
-def assert_equal_to_separate(model: nn.Module, chains: list, head_rows: int) -> None:
+def assert_equal_to_separate(model: nn.Module, chains: list[TokenChain], head_rows: int) -> None:
     torch.manual_seed(1)
     model.set_attn_implementation(tree_attention.NAME)
     packed = chain_logps(model, TreeBatch.pack(chains), head_rows=head_rows)
@@ -85,30 +89,81 @@ def assert_equal_to_separate(model: nn.Module, chains: list, head_rows: int) -> 
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
 
+def chain(prompt: list[int], completion: list[int], skipped: int = 0) -> TokenChain:
+    return TokenChain(prompt=tuple(prompt), completion=tuple(completion), skipped=skipped)
+
+
 TREES = [
-    ([1, 2, 3], [4, 5, 6, 7]),
-    ([1, 2, 3], [4, 5, 8]),
-    ([1, 2, 3], [4, 5]),
-    ([1, 2, 3], [4, 5, 8]),
-    ([1, 9], [3, 4]),
-    ([7, 8], [1]),
+    chain([1, 2, 3], [4, 5, 6, 7]),
+    chain([1, 2, 3], [4, 5, 8], skipped=2),
+    chain([1, 2, 3], [4, 5]),
+    chain([1, 2, 3], [4, 5, 8]),
+    chain([1, 9], [3, 4]),
+    chain([7, 8], [1]),
 ]
 
 
+@pytest.mark.parametrize("kept_weights", [0, 2**24])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("head_rows", [1, 3, 1000])
-def test_packed_trees_equal_separate_forwards(name: str, head_rows: int):
+def test_packed_trees_equal_separate_forwards(
+    name: str, head_rows: int, kept_weights: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tree_attention, "KEPT_WEIGHTS", kept_weights)
     assert_equal_to_separate(MODELS[name], TREES, head_rows)
 
 
-TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=5)
+IDS = st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@st.composite
+def trees(draw: st.DrawFn) -> list[TokenChain]:
+    """Chains down the branches of a random tree of nodes, empty ones and ones of a token too."""
+    prompt = draw(IDS)
+    nodes = [()]
+    for ids in draw(st.lists(st.lists(st.integers(0, 9), max_size=4).map(tuple), max_size=8)):
+        nodes.append(draw(st.sampled_from(nodes)) + ids)
+    leaves = draw(st.lists(st.sampled_from(nodes), min_size=1, max_size=5))
+    chains = []
+    for leaf in leaves:
+        completion = (*leaf, 12)
+        skipped = draw(st.integers(0, len(completion)))
+        chains.append(TokenChain(prompt=prompt, completion=completion, skipped=skipped))
+    return chains
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    chains=st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=5),
+    forest=st.lists(trees(), min_size=1, max_size=3),
     name=st.sampled_from(sorted(MODELS)),
     head_rows=st.integers(1, 4),
+    rows=st.integers(1, 8),
+    kept_weights=st.sampled_from([0, 2**24]),
 )
-def test_any_sharing_equals_separate_forwards(chains: list, name: str, head_rows: int):
-    assert_equal_to_separate(MODELS[name], chains, head_rows)
+def test_any_forest_equals_separate_forwards(
+    forest: list, name: str, head_rows: int, rows: int, kept_weights: int
+):
+    chains = [own for tree in forest for own in tree]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_attention, "MIN_ROWS", rows)
+        patch.setattr(tree_attention, "MAX_ROWS", 2 * rows)
+        patch.setattr(tree_attention, "KEPT_WEIGHTS", kept_weights)
+        assert_equal_to_separate(MODELS[name], chains, head_rows)
+
+
+@settings(max_examples=20, deadline=None)
+@given(forest=st.lists(trees(), min_size=1, max_size=3))
+def test_flex_attention_with_the_mask_of_a_gpu_equals_the_blocks(forest: list):
+    layout = TreeBatch.pack([own for tree in forest for own in tree]).layout
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, len(layout.ends), 8)
+    key, value = torch.randn(2, 1, 2, len(layout.ends), 8)
+    ours, _ = tree_attention.tree_attention(
+        None, query, key, value, None, layout=layout, scaling=0.3
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+        flex = flex_attention(
+            query, key, value, block_mask=layout.block_mask, scale=0.3, enable_gqa=True
+        )
+    torch.testing.assert_close(ours, flex.transpose(1, 2), rtol=1e-5, atol=1e-5)

@@ -12,8 +12,9 @@ Encode = Callable[[str], list[int]]
 class Chain:
     """The path from a tree's prompt to a node with a verdict, as one text.
 
-    `node` is the id of its last node, `ids` its token ids without the end token, `kinds` the kinds
-    of its nodes; the verdict is `correct`, `wrong` or `no_answer`.
+    `node` is the id of its last node, `ids` its token ids without the end token: those of its nodes
+    end to end, so that a path's ids are a prefix of its children's. `parts` are the kinds of its
+    nodes, each with its characters; the verdict is `correct`, `wrong` or `no_answer`.
     """
 
     tree_id: str
@@ -22,7 +23,7 @@ class Chain:
     verdict: str
     answer: str | None
     ids: tuple[int, ...]
-    kinds: tuple[str, ...]
+    parts: tuple[tuple[str, int], ...]
 
     @property
     def tokens(self) -> int:
@@ -32,16 +33,20 @@ class Chain:
 def chains_of(tree: Tree, encode: Encode) -> list[Chain]:
     """All finished chains of a tree in the order of its nodes, without duplicates.
 
-    Chains are compared by their token ids: the same text split into other nodes is the same chain,
-    and so are texts that the tokenizer normalises to the same ids. The first one stays.
+    The same text split into other nodes is the same chain, and so are texts that the tokenizer
+    normalises to the same ids. The first one stays.
     """
-    chains: dict[tuple[int, ...], Chain] = {}
+    chains: list[Chain] = []
+    seen: set[str | tuple[int, ...]] = set()
     for node in tree.nodes:
         if node.verdict is None:
             continue
         path = tree.path(node.id)
         text = "".join(n.text for n in path)
-        ids = tuple(encode(text))
+        ids = tuple(id for n in path for id in encode(n.text))
+        if text in seen or ids in seen:
+            continue
+        seen |= {text, ids}
         chain = Chain(
             tree_id=tree.id,
             node=node.id,
@@ -49,7 +54,7 @@ def chains_of(tree: Tree, encode: Encode) -> list[Chain]:
             verdict=node.verdict,
             answer=node.answer,
             ids=ids,
-            kinds=tuple(n.kind for n in path),
+            parts=tuple((n.kind, len(n.text)) for n in path),
         )
-        chains.setdefault(ids, chain)
-    return list(chains.values())
+        chains.append(chain)
+    return chains

@@ -33,7 +33,8 @@ def build_sft(
 
     Chains of more than `max_tokens` tokens (without prompt and end token) leave before buckets are
     made. Bucket `any` draws its chains with `rng`. Rows are in tree order; columns: `id` (the
-    tree's), `prompt`, `completion`, `node`, `bucket`, `tokens`. Raises UserError where no row is
+    tree's), `prompt`, `completion`, `node`, `bucket`, `tokens`, `parts` (of the completion: the
+    kinds of its nodes and their characters). Raises UserError where no row is
     left, saying what emptied it.
     """
     rows, found = [], []
@@ -67,7 +68,8 @@ def build_pairs(
 
     A chain without an answer is no wrong chain and is never rejected. Length limit, order and
     errors as in `build_sft`; columns: `id`, `prompt`, `chosen`, `rejected`, `chosen_node`,
-    `rejected_node`, `bucket`, `chosen_tokens`, `rejected_tokens`, `shared_prefix_tokens`.
+    `rejected_node`, `bucket`, `chosen_tokens`, `rejected_tokens`, `chosen_parts`, `rejected_parts`,
+    `shared_prefix_tokens`.
     """
     rows, found = [], []
     for tree in trees:
@@ -127,7 +129,12 @@ def _completion(chain: Chain, bucket: Bucket) -> Row:
         "node": chain.node,
         "bucket": bucket,
         "tokens": chain.tokens,
+        "parts": _parts(chain),
     }
+
+
+def _parts(chain: Chain) -> list[dict[str, Any]]:
+    return [{"kind": kind, "characters": count} for kind, count in chain.parts]
 
 
 def _pair(pair: Pair, bucket: Bucket) -> Row:
@@ -139,6 +146,8 @@ def _pair(pair: Pair, bucket: Bucket) -> Row:
         "bucket": bucket,
         "chosen_tokens": pair.chosen.tokens,
         "rejected_tokens": pair.rejected.tokens,
+        "chosen_parts": _parts(pair.chosen),
+        "rejected_parts": _parts(pair.rejected),
         "shared_prefix_tokens": pair.shared_prefix_tokens,
     }
 
@@ -173,13 +182,10 @@ def _emptied(found: Sequence[TreeChains], max_tokens: int, *, pairs: bool) -> st
 def _features(row: Row) -> datasets.Features:
     """Column types told by name, so that they never depend on the values of a dataset."""
     message = {"role": datasets.Value("string"), "content": datasets.Value("string")}
-    text = {"id", "bucket"}
-    messages = {"prompt", "completion", "chosen", "rejected"}
-    return datasets.Features(
-        {
-            name: [message]
-            if name in messages
-            else datasets.Value("string" if name in text else "int64")
-            for name in row
-        }
-    )
+    part = {"kind": datasets.Value("string"), "characters": datasets.Value("int64")}
+    kinds: dict[str, Any] = {
+        **dict.fromkeys(("id", "bucket"), datasets.Value("string")),
+        **dict.fromkeys(("prompt", "completion", "chosen", "rejected"), [message]),
+        **dict.fromkeys(("parts", "chosen_parts", "rejected_parts"), [part]),
+    }
+    return datasets.Features({name: kinds.get(name, datasets.Value("int64")) for name in row})

@@ -1,13 +1,16 @@
 """Optimiser steps as data: which examples, in which order, packed in which micro-batches."""
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from marco.losses import PREFERENCE_LOSSES
+from marco.training.config import LossConfig
 from marco.training.examples import Example, ExampleSet, by_prompt
 from marco.training.reference import Reference
 from marco.training.tree_batch import TreeBatch, micro_batches
@@ -18,57 +21,126 @@ class MicroBatch:
     """What one forward takes: P examples in one packed row.
 
     The chains of `batch` are the P chosen ones (or SFT completions), then the P rejected ones if
-    there are any; `reference` is [2P, T] as `batch.chain_mask`, or None; `plain_tokens` counts the
-    tokens that P separate forwards would compute.
+    there are any. weights: [2P, T] of the tokens in the preference term, 0 where it counts none;
+    reference: [2P, T] log-probabilities, or None where the loss takes none; sft_mask: [P, T] bool,
+    the tokens that the SFT term counts; lengths: [P or 2P] tokens of the completions; rows: the
+    examples' places in the dataset. `plain_tokens` are what separate forwards would compute,
+    `shared_tokens` those of the completions that are the common prefix of a pair.
     """
 
     batch: TreeBatch
-    examples: int
+    rows: tuple[int, ...]
+    weights: Tensor | None
     reference: Tensor | None
+    sft_mask: Tensor
+    lengths: Tensor
     plain_tokens: int
+    shared_tokens: int
+
+    @property
+    def examples(self) -> int:
+        return len(self.rows)
+
+    def idle(self) -> "MicroBatch":
+        """The same forward, for nothing: no term counts a token of it."""
+        weights = None if self.weights is None else torch.zeros_like(self.weights)
+        return replace(self, weights=weights, sft_mask=torch.zeros_like(self.sft_mask), rows=())
 
     def to(self, device: torch.device | str) -> "MicroBatch":
-        reference = None if self.reference is None else self.reference.to(device)
-        return MicroBatch(
+        return replace(
+            self,
             batch=self.batch.to(device),
-            examples=self.examples,
-            reference=reference,
-            plain_tokens=self.plain_tokens,
+            weights=None if self.weights is None else self.weights.to(device),
+            reference=None if self.reference is None else self.reference.to(device),
+            sft_mask=self.sft_mask.to(device),
+            lengths=self.lengths.to(device),
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """One optimiser step; the loss is normalised over all its micro-batches together."""
+    """One optimiser step: this device's micro-batches, and what all devices together count.
+
+    The loss is normalised over `examples` and `sft_tokens`, so it is the same however the step is
+    packed and however many devices share it.
+    """
 
     micro_batches: tuple[MicroBatch, ...]
-
-    @property
-    def examples(self) -> int:
-        return sum(part.examples for part in self.micro_batches)
+    examples: int
+    sft_tokens: int
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Step":
-        return Step(micro_batches=tuple(part.to(device) for part in self.micro_batches))
+        return replace(self, micro_batches=tuple(part.to(device) for part in self.micro_batches))
 
 
-def micro_batch(examples: Sequence[Example], reference: Reference | None) -> MicroBatch:
-    """Pack examples, all SFT or all pairs, with their reference log-probabilities."""
-    sides = range(len(examples[0].completions))
-    chains = [example.chains[side] for side in sides for example in examples]
-    batch = TreeBatch.pack(chains)
-    logps = None
-    if reference is not None:
-        logps = torch.zeros(batch.chain_mask.shape)
-        order = ((example.row, side) for side in sides for example in examples)
-        for chain, (row, side) in enumerate(order):
-            values = reference.logps(row, side)
-            logps[chain, : len(values)] = values
-    return MicroBatch(
-        batch=batch,
-        examples=len(examples),
-        reference=logps,
-        plain_tokens=sum(len(prompt) + len(completion) - 1 for prompt, completion in chains),
-    )
+class Packer:
+    """Packs examples for a loss: only the log-probabilities that one of its terms counts."""
+
+    def __init__(self, loss: LossConfig, reference: Reference | None) -> None:
+        self.reference, self.token_weights = reference, loss.weights
+        self.has_sft = loss.alpha > 0
+        self.sft_without_prefix = loss.mask in ("sft", "all")
+        self.preference_without_prefix = loss.mask in ("preference", "all") or (
+            # What cancels need not be computed.
+            loss.preference is not None and PREFERENCE_LOSSES[loss.preference.name].prefix_cancels
+        )
+
+    def pack(self, examples: Sequence[Example]) -> MicroBatch:
+        """One forward of examples, all SFT or all pairs."""
+        is_pairs = len(examples[0].completions) == 2
+        sides = range(len(examples[0].completions))
+        packed = [example.chains(self.skipped(example)) for example in examples]
+        chains = [chains[side] for side in sides for chains in packed]
+        batch = TreeBatch.pack(chains)
+        order = [(example, side) for side in sides for example in examples]
+        lengths = torch.tensor([len(chain.completion) for chain in chains])
+        places = torch.arange(batch.chain_mask.shape[1])
+        starts = torch.tensor([self._sft_start(example) for example in examples])
+        sft_mask = (places >= starts[:, None]) & (places < lengths[: len(examples), None])
+        return MicroBatch(
+            batch=batch,
+            rows=tuple(example.row for example in examples),
+            weights=_stack([self._weights(e, side) for e, side in order]) if is_pairs else None,
+            reference=None
+            if self.reference is None
+            else _stack([self.reference.logps(e.row, side) for e, side in order]),
+            sft_mask=sft_mask & self.has_sft,
+            lengths=lengths,
+            plain_tokens=sum(len(chain.path) for chain in chains),
+            shared_tokens=sum(example.shared * len(sides) for example in examples),
+        )
+
+    def skipped(self, example: Example) -> tuple[int, int]:
+        """Of the chosen and of the rejected completion, the first tokens that no term counts."""
+        if len(example.completions) == 1:
+            return 0, 0
+        preference = example.shared if self.preference_without_prefix else 0
+        sft = self._sft_start(example) if self.has_sft else preference
+        return min(preference, sft), preference
+
+    def sft_tokens(self, example: Example) -> int:
+        return (len(example.completions[0]) - self._sft_start(example)) * self.has_sft
+
+    def _sft_start(self, example: Example) -> int:
+        return example.shared if self.sft_without_prefix else 0
+
+    def _weights(self, example: Example, side: int) -> Tensor:
+        """[tokens] of one completion."""
+        weights = torch.ones(len(example.completions[side]))
+        if self.token_weights:
+            counts = [(self.token_weights.get(kind, 1.0), n) for kind, n in example.kinds[side]]
+            values = torch.tensor([weight for weight, _ in counts])
+            # The end-of-sequence token belongs to the last node.
+            repeats = torch.tensor([n for _, n in counts])
+            weights = values.repeat_interleave(repeats)
+        if self.preference_without_prefix:
+            weights[: example.shared] = 0
+        return weights
+
+
+def _stack(rows: Sequence[Tensor]) -> Tensor:
+    """[rows, T] of rows of several lengths, 0 where one has ended."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
 
 
 def epoch_order(examples: Sequence[Example], *, seed: int, epoch: int) -> list[Example]:
@@ -79,59 +151,97 @@ def epoch_order(examples: Sequence[Example], *, seed: int, epoch: int) -> list[E
     return [example for group in groups for example in rng.sample(group, len(group))]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """`batch_size` examples an optimiser step, `micro_batch_tokens` packed tokens a forward."""
+
+    batch_size: int
+    micro_batch_tokens: int
+    epochs: int
+
+
 class Steps:
-    """The steps of one epoch, packed one at a time as they are asked for."""
+    """The steps of a run from step `done` on, packed one at a time as they are asked for.
+
+    Step k is the same whenever it is asked for: its examples depend on the seed and on k alone.
+    Its micro-batches are dealt to `devices` in turn.
+    """
 
     def __init__(
         self,
         examples: Sequence[Example],
-        reference: Reference | None,
+        packer: Packer,
+        sizes: Sizes,
         *,
-        batch_size: int,
-        micro_batch_tokens: int,
+        seed: int,
+        done: int = 0,
+        rank: int = 0,
+        devices: int = 1,
     ) -> None:
-        self.examples, self.reference = examples, reference
-        self.batch_size, self.micro_batch_tokens = batch_size, micro_batch_tokens
+        self.examples, self.packer, self.sizes, self.seed = examples, packer, sizes, seed
+        self.done, self.rank, self.devices = done, rank, devices
+        self.per_epoch = -(-len(examples) // sizes.batch_size)
 
     def __len__(self) -> int:
-        return -(-len(self.examples) // self.batch_size)
+        return self.per_epoch * self.sizes.epochs - self.done
 
     def __iter__(self) -> Iterator[Step]:
-        for start in range(0, len(self.examples), self.batch_size):
-            chosen = self.examples[start : start + self.batch_size]
-            groups = micro_batches(
-                [example.chains for example in chosen], max_tokens=self.micro_batch_tokens
+        order: list[Example] = []
+        for step in range(self.done, self.done + len(self)):
+            epoch, place = divmod(step, self.per_epoch)
+            if not order or place == 0:
+                order = epoch_order(self.examples, seed=self.seed, epoch=epoch)
+            start = place * self.sizes.batch_size
+            yield self.step(order[start : start + self.sizes.batch_size])
+
+    def step(self, examples: Sequence[Example]) -> Step:
+        """This device's part of a step over `examples`."""
+        groups = list(
+            micro_batches(
+                [example.chains() for example in examples],
+                max_tokens=self.sizes.micro_batch_tokens,
             )
-            parts = (micro_batch([chosen[i] for i in group], self.reference) for group in groups)
-            yield Step(micro_batches=tuple(parts))
+        )
+        own = groups[self.rank :: self.devices]
+        parts = [self.packer.pack([examples[i] for i in group]) for group in own]
+        if len(parts) < -(-len(groups) // self.devices):
+            # Devices that share a step must run as many forwards.
+            parts.append(self.packer.pack([examples[i] for i in groups[0]]).idle())
+        return Step(
+            micro_batches=tuple(parts),
+            examples=len(examples),
+            sft_tokens=sum(map(self.packer.sft_tokens, examples)),
+        )
 
 
 class ChainDataModule(pl.LightningDataModule):
-    """Steps of `batch_size` examples; a new order of the problems in every epoch."""
+    """The steps of a run, as one epoch of Lightning's: how far it has come is the module's."""
 
-    def __init__(
-        self,
-        data: ExampleSet,
-        reference: Reference | None,
-        *,
-        batch_size: int,
-        micro_batch_tokens: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, data: ExampleSet, packer: Packer, sizes: Sizes, *, seed: int) -> None:
         super().__init__()
-        self.data, self.reference, self.seed = data, reference, seed
-        self.batch_size, self.micro_batch_tokens = batch_size, micro_batch_tokens
+        self.data, self.packer, self.sizes, self.seed = data, packer, sizes, seed
 
     @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.data.examples) // self.batch_size)
+    def total_steps(self) -> int:
+        return len(Steps(self.data.examples, self.packer, self.sizes, seed=self.seed))
 
     def train_dataloader(self) -> Steps:
-        """The steps of the trainer's current epoch (the trainer must reload them every epoch)."""
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        trainer = self.trainer
+        assert trainer is not None
+        module: Any = trainer.lightning_module
         return Steps(
-            epoch_order(self.data.examples, seed=self.seed, epoch=epoch),
-            self.reference,
-            batch_size=self.batch_size,
-            micro_batch_tokens=self.micro_batch_tokens,
+            self.data.examples,
+            self.packer,
+            self.sizes,
+            seed=self.seed,
+            done=self.total_steps if module.has_stalled() else len(module.history),
+            rank=trainer.global_rank,
+            devices=trainer.world_size,
         )
+
+
+def length_thirds(examples: Sequence[Example]) -> Mapping[int, str]:
+    """`short`, `medium` or `long`: the third of the examples that a row is of, by chosen length."""
+    ranked = sorted(examples, key=lambda e: (len(e.completions[0]), e.row))
+    names = ("short", "medium", "long")
+    return {e.row: names[3 * i // len(ranked)] for i, e in enumerate(ranked)}

@@ -3,9 +3,12 @@
 import csv
 import json
 import logging
+import random
+import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,67 +16,103 @@ import pytorch_lightning as pl
 import torch
 
 from marco.errors import UserError
+from marco.losses import PREFERENCE_LOSSES
 from marco.progress import Progress
+from marco.tasks.problem import Problem
+from marco.termination import exit_on_sigterm, uninterrupted
+from marco.training import checkpoint
 from marco.training.config import Accelerator, LossConfig, Precision, TrainerConfig
-from marco.training.data_module import ChainDataModule
-from marco.training.examples import ExampleSet, read_examples
-from marco.training.module import ChainModule, PreferenceModule, SFTModule
+from marco.training.data_module import ChainDataModule, Packer, Sizes, Step, Steps, length_thirds
+from marco.training.examples import Example, ExampleSet, by_prompt, read_examples
+from marco.training.module import ChainModule
 from marco.training.reference import Reference, reference_logps
-from marco.training.student import load_student, save_student
+from marco.training.samples import Probe, sample
+from marco.training.strategies import strategy_of
+from marco.training.student import add_adapter, load_student, merge_adapter, save_student
+
+CHECKPOINTS = "checkpoint"  # the folder, in that of the student
 
 
 def train_student(
     *,
     start: Path,
-    dataset: Path,
+    dataset: Path | str,
     reference: Path | None,
     out: Path,
     loss: LossConfig,
     trainer: TrainerConfig,
     seed: int,
+    run: str,
     lineage: Mapping[str, str],
+    probe: tuple[Any, Sequence[Problem]] | None = None,
     progress: type[Progress] | None = None,
 ) -> dict[str, float]:
     """Train the model in `start` on `dataset` and save it, with its log, in `out`.
 
-    `reference` is a folder of `write_reference` for the same start and dataset; a preference loss
-    needs it, SFT alone does not. `lineage` goes into the model card. Returns the metrics of
-    `metrics.json`. Raises `UserError` for unusable folders, a loss that does not fit the dataset, a
-    reference of another dataset, and a loss that is not finite.
+    `reference` is a folder of `write_reference` for the same start and dataset, where the loss uses
+    one. `lineage` goes into the model card; `probe` is a task, and the problems that the student is
+    sampled on meanwhile. `run` names the run, by all that its result depends on: one that was
+    broken off goes on from its last checkpoint in `out`, with bitwise the same weights and log on a
+    CPU. Returns the metrics of `metrics.json`. Raises `UserError` for unusable folders, a loss that
+    does not fit the dataset, a reference or checkpoint of something else, and a loss that is not
+    finite.
     """
     started = time.monotonic()
     _check_device(trainer.accelerator)
     torch.manual_seed(seed)
-    model, tokenizer = load_student(start, precision=trainer.precision)
+    model, tokenizer = load_student(start, precision=trainer.weights)
     data = read_examples(dataset, tokenizer, max_tokens=trainer.max_tokens)
     _check_fit(loss, data, dataset, reference)
-    loaded = _load_reference(reference, data) if loss.preference is not None else None
-    steps = ChainDataModule(
-        data,
-        loaded,
+    uses_reference = _uses_reference(loss)
+    loaded = _load_reference(reference, data) if uses_reference else None
+    if trainer.lora is not None:
+        model = add_adapter(model, trainer.lora)
+    if trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    trained, held_out = split(data.examples, share=trainer.validation.share, seed=seed)
+    packer = Packer(loss, loaded)
+    sizes = Sizes(
         batch_size=trainer.batch_size,
         micro_batch_tokens=trainer.micro_batch_tokens,
-        seed=seed,
+        epochs=trainer.epochs,
     )
-    kind = SFTModule if loss.preference is None else PreferenceModule
-    total_steps = trainer.epochs * steps.steps_per_epoch
-    module = kind(model, loss, trainer, total_steps=total_steps)
-    bar = progress("train", total_steps, "steps") if progress is not None else None
-    _run(module, steps, trainer, bar)
+    steps = ChainDataModule(replace(data, examples=trained), packer, sizes, seed=seed)
+    module = ChainModule(
+        model,
+        loss,
+        trainer,
+        total_steps=steps.total_steps,
+        thirds=length_thirds(data.examples),
+    )
+    watch = _Watch(
+        checkpoints=out / CHECKPOINTS,
+        run=run,
+        saved=checkpoint.load(out / CHECKPOINTS, run=run),
+        probe=_probe(probe, tokenizer, trainer),
+        tokenizer=tokenizer,
+        validation=Steps(held_out, packer, sizes, seed=seed).step(held_out) if held_out else None,
+        bar=progress("train", steps.total_steps, "steps") if progress is not None else None,
+    )
+    _run(module, steps, trainer, watch)
+    metrics = _metrics(module, data, len(held_out), time.monotonic() - started)
+    if not module.is_first:
+        return metrics
     settings = {"loss": loss.model_dump(), "trainer": trainer.model_dump(), "seed": seed}
     out.mkdir(parents=True, exist_ok=True)
+    if trainer.lora is not None:
+        merge_adapter(module.model)
     save_student(
         module.model, tokenizer, out, dtype=trainer.save_dtype, settings=settings, lineage=lineage
     )
-    metrics = _metrics(module.history, data, time.monotonic() - started)
     _write_log(out, module.history, metrics)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     return metrics
 
 
 def write_reference(
     *,
     start: Path,
-    dataset: Path,
+    dataset: Path | str,
     out: Path,
     precision: Precision,
     micro_batch_tokens: int,
@@ -84,7 +123,8 @@ def write_reference(
     """Save in `out` the per-token log-probabilities of `dataset` under the model in `start`.
 
     Rows longer than `max_tokens` are left out. Take the precision that training will use, so that
-    the margin h starts at 0. Returns counts and seconds; raises `UserError` for unusable folders.
+    the margin h starts at 0. An adapter begins as nothing, so with LoRA too this is the model
+    without it. Returns counts and seconds; raises `UserError` for unusable folders.
     """
     started = time.monotonic()
     _check_device(accelerator)
@@ -117,26 +157,89 @@ def write_reference(
     }
 
 
-class _StepProgress(pl.Callback):
-    def __init__(self, bar: Progress) -> None:
-        self.bar = bar
+def split(
+    examples: Sequence[Example], *, share: float, seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Examples to train on, and those of a `share` of the problems, held out."""
+    groups = list(by_prompt(examples))
+    count = round(share * len(groups))
+    if share and not 0 < count < len(groups):
+        raise UserError(
+            f"trainer.validation.share={share} of {len(groups)} problems leaves nothing on one "
+            "side; take another share, or 0"
+        )
+    held_out = set(random.Random(f"validation:{seed}").sample(range(len(groups)), count))
+    sides: tuple[list[Example], list[Example]] = [], []
+    for i, group in enumerate(groups):
+        sides[i in held_out].extend(group)
+    return tuple(sides[0]), tuple(sides[1])
+
+
+@dataclass(kw_only=True)
+class _Watch(pl.Callback):
+    """What goes on around the steps: checkpoints, samples, validation, and the display."""
+
+    checkpoints: Path
+    run: str
+    saved: Mapping[str, Any] | None
+    probe: Probe | None
+    tokenizer: Any
+    validation: Step | None
+    bar: Progress | None
+
+    def __post_init__(self) -> None:
+        self.seconds = 0.0
+        self.written = self.began = time.monotonic()
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        if self.saved is not None:
+            checkpoint.restore(pl_module, self.saved)
+            self.saved = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        # Lightning has put a handler of its own in place, which goes on with a step.
+        exit_on_sigterm()
+        self.written = time.monotonic()
+
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.began = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        last = pl_module.history[-1]
-        self.bar.update(
-            len(pl_module.history),
-            loss=f"{last['loss']:.4f}",
-            tokens_per_s=round(last["tokens_per_second"]),
-        )
+        self.seconds += time.monotonic() - self.began
+        module: ChainModule = pl_module
+        done, last = len(module.history), module.history[-1]
+        if self.bar is not None:
+            rate = round(module.tokens / self.seconds)
+            self.bar.update(done, loss=f"{last['loss']:.4f}", tokens_per_s=rate)
+        with uninterrupted():
+            if self.probe is not None and done % self.probe.every_steps == 0:
+                last |= sample(module.model, self.tokenizer, self.probe)
+            if self.validation is not None and done % module.settings.validation.every_steps == 0:
+                last |= module.validate(self.validation)
+                trainer.should_stop = trainer.should_stop or module.has_stalled()
+            if time.monotonic() - self.written >= module.settings.checkpoint_every_s:
+                self.write(module)
+
+    def write(self, module: ChainModule) -> None:
+        """Save where the run stands (FSDP gathers it from all devices)."""
+        if module.is_first or module.settings.strategy == "fsdp":
+            state = checkpoint.state_of(module, run=self.run)
+            if module.is_first:
+                checkpoint.save(self.checkpoints, state)
+        self.written = time.monotonic()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        # SIGTERM: between two steps, by `uninterrupted`.
+        if isinstance(exception, SystemExit) and pl_module.history:
+            self.write(pl_module)
 
 
 def _run(
-    module: ChainModule,
-    steps: ChainDataModule,
-    settings: TrainerConfig,
-    bar: Progress | None,
+    module: ChainModule, steps: ChainDataModule, settings: TrainerConfig, watch: _Watch
 ) -> None:
     lightning_log = logging.getLogger("pytorch_lightning")
     level = lightning_log.level
@@ -146,13 +249,14 @@ def _run(
         trainer = pl.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
-            max_epochs=settings.epochs,
+            num_nodes=settings.nodes,
+            strategy=strategy_of(settings),
+            max_epochs=1,  # the steps of all epochs are one pass of the data module
             # The other precisions are how the weights are stored, which load_student settled.
             precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
             logger=False,
-            callbacks=[_StepProgress(bar)] if bar is not None else [],
+            callbacks=[watch],
             log_every_n_steps=1,
-            reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -164,8 +268,9 @@ def _run(
             trainer.fit(module, datamodule=steps)
     finally:
         lightning_log.setLevel(level)
-    if bar is not None:
-        bar.close()
+    module.seconds = watch.seconds
+    if watch.bar is not None:
+        watch.bar.close()
 
 
 def _check_device(accelerator: Accelerator) -> None:
@@ -173,12 +278,23 @@ def _check_device(accelerator: Accelerator) -> None:
         raise UserError("trainer.accelerator is gpu, but torch sees no GPU; use trainer=cpu")
 
 
-def _check_fit(loss: LossConfig, data: ExampleSet, dataset: Path, reference: Path | None) -> None:
+def _uses_reference(loss: LossConfig) -> bool:
+    return loss.preference is not None and PREFERENCE_LOSSES[loss.preference.name].uses_reference
+
+
+def _check_fit(
+    loss: LossConfig, data: ExampleSet, dataset: Path | str, reference: Path | None
+) -> None:
     if (loss.preference is not None) != data.is_pairs:
         wants, has = ("pairs", "completions") if loss.preference else ("completions", "pairs")
         raise UserError(f"{dataset}: holds {has}, but this loss needs {wants}")
-    if loss.preference is not None and reference is None:
+    if loss.preference is not None and _uses_reference(loss) and reference is None:
         raise UserError(f"the loss {loss.preference.name} needs a reference: write it first")
+    if loss.weights and not all(data.examples[0].kinds):
+        raise UserError(
+            f"{dataset}: does not tell the kinds of its nodes, which loss.weights needs; build it "
+            "from trees, or set loss.weights={}"
+        )
 
 
 def _load_reference(folder: Path | None, data: ExampleSet) -> Reference:
@@ -192,27 +308,37 @@ def _load_reference(folder: Path | None, data: ExampleSet) -> Reference:
     return reference
 
 
+def _probe(
+    probe: tuple[Any, Sequence[Problem]] | None, tokenizer: Any, trainer: TrainerConfig
+) -> Probe | None:
+    if probe is None or trainer.samples.every_steps == 0 or trainer.strategy == "fsdp":
+        return None
+    task, problems = probe
+    return Probe.of(task, problems[: trainer.samples.problems], tokenizer, trainer.samples)
+
+
 def _metrics(
-    history: Sequence[Mapping[str, float]], data: ExampleSet, seconds: float
+    module: ChainModule, data: ExampleSet, held_out: int, seconds: float
 ) -> dict[str, float]:
-    tokens = sum(row["tokens"] for row in history)
-    busy = sum(row["tokens"] / row["tokens_per_second"] for row in history)
+    history = module.history
     return {
         "steps": float(len(history)),
-        "examples": float(len(data.examples)),
+        "examples": float(len(data.examples) - held_out),
+        "held_out": float(held_out),
         "dropped_too_long": float(data.dropped),
-        "tokens": tokens,
+        "tokens": sum(row["tokens"] for row in history),
         "seconds": seconds,
+        "tokens_per_second": module.tokens / module.seconds if module.seconds else 0.0,
         **{f"last/{name}": value for name, value in history[-1].items()},
-        "tokens_per_second": tokens / busy,
     }
 
 
 def _write_log(
     out: Path, history: Sequence[Mapping[str, float]], metrics: Mapping[str, float]
 ) -> None:
+    columns = list(dict.fromkeys(name for row in history for name in row))
     with (out / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["step", *history[0]])
+        writer = csv.DictWriter(file, ["step", *columns])
         writer.writeheader()
         writer.writerows({"step": i, **row} for i, row in enumerate(history, start=1))
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -1,42 +1,62 @@
-"""Thin Lightning modules: one step = all its micro-batches, one update, one row of the log."""
+"""A thin Lightning module: one step = all its micro-batches, one update, one row of the log."""
 
 import math
-import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
+from marco import termination
 from marco.errors import UserError
 from marco.logps import chain_logps
-from marco.losses import PREFERENCE_LOSSES, joint, log_ratio, sft, shared_prefix_mask
+from marco.losses import PREFERENCE_LOSSES, PairLogps, joint
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.data_module import MicroBatch, Step
+from marco.training.figures import PairFigures, pair_statistics
 from marco.training.master_weights import MasterWeights
 from marco.training.schedule import rate_share
+from marco.training.strategies import shard
 
 
 class ChainModule(pl.LightningModule):
-    """What both modules share: micro-batches, clipping, the schedule, and the log.
+    """Trains `model` by a loss of `marco/losses.py`.
 
-    `history` holds one dict of floats per optimiser step.
+    `history` holds one dict of floats per optimiser step, the same on every device; `tokens` counts
+    what this device has computed since it was set up, in `seconds`.
     """
 
     def __init__(
-        self, model: Any, loss: LossConfig, trainer: TrainerConfig, *, total_steps: int
+        self,
+        model: Any,
+        loss: LossConfig,
+        trainer: TrainerConfig,
+        *,
+        total_steps: int,
+        thirds: Mapping[int, str],
     ) -> None:
         super().__init__()
         # One step is several backward passes; how many depends on its tokens.
         self.automatic_optimization = False
         self.model, self.loss, self.settings = model, loss, trainer
-        self.total_steps = total_steps
+        self.total_steps, self.thirds = total_steps, thirds
         self.history: list[dict[str, float]] = []
         self.masters: MasterWeights | None = None
+        self.tokens, self.seconds = 0, 0.0
+        self.chain_logps = partial(chain_logps, model)
+
+    def configure_model(self) -> None:
+        if self.settings.strategy == "fsdp" and not isinstance(self.model, FSDPModule):
+            assert self.device_mesh is not None
+            mesh = self.device_mesh["data_parallel"]
+            self.chain_logps = shard(self.model, mesh, self.settings.precision)
 
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        if self.settings.precision == "bf16-master":
+        if self.settings.precision == "bf16-master" and self.settings.strategy != "fsdp":
             self.masters = MasterWeights(parameters)
             parameters = self.masters.masters
         # Norm weights and biases are vectors; decaying them only pulls them from their scale.
@@ -47,6 +67,7 @@ class ChainModule(pl.LightningModule):
             },
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
+        groups = [group for group in groups if group["params"]]
         optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, fused=True)
         warmup_steps = math.ceil(self.settings.warmup_ratio * self.total_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -60,33 +81,83 @@ class ChainModule(pl.LightningModule):
         )
         return [optimizer], [scheduler]
 
-    def terms(self, part: MicroBatch, logps: Tensor, totals: dict[str, int]) -> dict[str, Tensor]:
-        """Sums over a micro-batch, each divided by its total of the step; `loss` is one of them."""
-        raise NotImplementedError
+    def terms(self, part: MicroBatch, step: Step) -> tuple[dict[str, Tensor], list[PairFigures]]:
+        """The loss and its terms, summed over a micro-batch and divided by the step's counts.
 
-    def sft_mask(self, part: MicroBatch) -> Tensor:
-        """[P, T] bool: the tokens of the chosen chains that the SFT term counts."""
-        return part.batch.chain_mask[: part.examples]
+        And what is known of each of its pairs. Both terms are 0 for an idle micro-batch.
+        """
+        logps = self.chain_logps(part.batch)
+        chosen = logps[: len(part.sft_mask)]
+        terms: dict[str, Tensor] = {}
+        if self.loss.alpha > 0:
+            nll = -torch.where(part.sft_mask, chosen, 0.0).sum()
+            terms["loss/sft"] = nll / max(step.sft_tokens, 1)
+        if part.weights is None:
+            return {"loss": self.loss.alpha * terms["loss/sft"], **terms}, []
+        pairs = self.pairs(part, logps)
+        knobs = self.preference.knobs
+        losses = PREFERENCE_LOSSES[self.preference.name].function(pairs, **knobs)
+        terms["loss/preference"] = losses[: part.examples].sum() / step.examples
+        sft = terms.get("loss/sft", torch.zeros_like(terms["loss/preference"]))
+        loss = joint(terms["loss/preference"], sft, alpha=self.loss.alpha)
+        return {"loss": loss, **terms}, PairFigures.of(part, pairs)
+
+    @property
+    def preference(self) -> Any:
+        assert self.loss.preference is not None
+        return self.loss.preference
+
+    def pairs(self, part: MicroBatch, logps: Tensor) -> PairLogps:
+        """The pairs of a micro-batch as the losses take them."""
+        assert part.weights is not None
+        count = len(part.sft_mask)
+        reference = torch.zeros_like(logps) if part.reference is None else part.reference
+        chosen_reference, rejected_reference = reference.to(logps.dtype).split(count)
+        chosen_weights, rejected_weights = part.weights.to(logps.dtype).split(count)
+        chosen_lengths, rejected_lengths = part.lengths.split(count)
+        chosen, rejected = logps.split(count)
+        return PairLogps(
+            chosen=chosen,
+            rejected=rejected,
+            chosen_reference=chosen_reference,
+            rejected_reference=rejected_reference,
+            chosen_weights=chosen_weights,
+            rejected_weights=rejected_weights,
+            chosen_lengths=chosen_lengths,
+            rejected_lengths=rejected_lengths,
+        )
 
     def training_step(self, step: Step, batch_idx: int) -> None:
-        started = time.monotonic()
+        with termination.uninterrupted():
+            self._step(step)
+
+    def _step(self, step: Step) -> None:
         # One of each, by configure_optimizers; Lightning types them as any number.
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
-        totals = {
-            "examples": step.examples,
-            "sft_tokens": sum(int(self.sft_mask(part).sum()) for part in step.micro_batches),
-        }
         sums: dict[str, float] = {}
+        pairs: list[PairFigures] = []
         for part in step.micro_batches:
-            terms = self.terms(part, chain_logps(self.model, part.batch), totals)
+            terms, own = self.terms(part, step)
             if not torch.isfinite(terms["loss"]):
                 raise UserError(self._not_finite("loss"))
             self.manual_backward(terms["loss"])
+            pairs += own
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach())
+        counts = {
+            "tokens": sum(part.batch.tokens for part in step.micro_batches),
+            "plain_tokens": sum(part.plain_tokens for part in step.micro_batches),
+            "shared_tokens": sum(part.shared_tokens for part in step.micro_batches),
+            "completion_tokens": sum(int(part.lengths.sum()) for part in step.micro_batches),
+        }
+        self.tokens += counts["tokens"]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
+        if self.shared:
+            sums, counts, pairs = self._of_all_devices(sums, counts, pairs)
+            self._sum_gradients(parameters)
+        norm: Any = torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP's is a share
         if not torch.isfinite(norm):
             raise UserError(self._not_finite("gradient"))
         rate = optimizer.param_groups[0]["lr"]
@@ -95,18 +166,85 @@ class ChainModule(pl.LightningModule):
         scheduler.step()
         if self.masters is not None:
             self.masters.copy_to_model()
-        packed = sum(part.batch.tokens for part in step.micro_batches)
-        plain = sum(part.plain_tokens for part in step.micro_batches)
         figures = {
             **sums,
+            **pair_statistics(pairs, scale=self._scale, thirds=self.thirds),
             "grad_norm": float(norm),
             "learning_rate": float(rate),
-            "tokens": float(packed),
-            "tokens_per_second": packed / (time.monotonic() - started),
-            "shared_share": 1 - packed / plain,
+            "tokens": float(counts["tokens"]),
+            "unique_share": counts["tokens"] / counts["plain_tokens"],
         }
+        if pairs:
+            figures["shared_prefix_share"] = counts["shared_tokens"] / counts["completion_tokens"]
         self.history.append(figures)
         self.log_dict({f"train/{name}": value for name, value in figures.items()})
+        if self.shared and self._any_told():
+            termination.tell()
+
+    @torch.no_grad()
+    def validate(self, step: Step) -> dict[str, float]:
+        """The same figures of held-out examples; every device computes all of them."""
+        self.model.eval()
+        sums: dict[str, float] = {}
+        pairs: list[PairFigures] = []
+        for part in step.to(self.device).micro_batches:
+            terms, own = self.terms(part, step)
+            pairs += own
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+        self.model.train()
+        figures = sums | pair_statistics(pairs, scale=self._scale, thirds=self.thirds)
+        return {f"validation/{name}": value for name, value in figures.items()}
+
+    def has_stalled(self) -> bool:
+        """Whether the validation metric has not improved for `patience` validations."""
+        settings = self.settings.validation
+        name = f"validation/{settings.metric}"
+        values = [row[name] for row in self.history if name in row]
+        if settings.metric.startswith("loss"):
+            values = [-value for value in values]
+        best = max(range(len(values)), key=lambda i: values[i], default=0)
+        return settings.patience > 0 and len(values) - 1 - best >= settings.patience
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the device that writes."""
+        return self._trainer is None or self.trainer.is_global_zero
+
+    @property
+    def shared(self) -> bool:
+        """Whether other devices work on the same step."""
+        return self._trainer is not None and self.trainer.world_size > 1
+
+    @property
+    def _scale(self) -> float:
+        """What makes a reward of a log-ratio."""
+        preference = self.loss.preference
+        return 1.0 if preference is None else float(preference.knobs.get("beta", 1.0))
+
+    def _of_all_devices(
+        self, sums: dict[str, float], counts: dict[str, int], pairs: list[PairFigures]
+    ) -> tuple[dict[str, float], dict[str, int], list[PairFigures]]:
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, (sums, counts, pairs))
+        return (
+            {name: sum(part[0][name] for part in parts) for name in sums},
+            {name: sum(part[1][name] for part in parts) for name in counts},
+            [pair for part in parts for pair in part[2]],
+        )
+
+    def _any_told(self) -> bool:
+        """Whether any device was told to end: then all of them do, after the same step."""
+        told = torch.tensor(float(termination.is_told()), device=self.device)
+        torch.distributed.all_reduce(told)
+        return bool(told)
+
+    def _sum_gradients(self, parameters: Sequence[Any]) -> None:
+        """Add up what the devices found; FSDP has done so in the backward (`FullyShard`)."""
+        if self.settings.strategy == "fsdp":
+            return
+        for parameter in parameters:
+            torch.distributed.all_reduce(parameter.grad)
 
     def _not_finite(self, what: str) -> str:
         return (
@@ -117,56 +255,3 @@ class ChainModule(pl.LightningModule):
     def on_fit_end(self) -> None:
         if self.masters is not None:
             self.masters.give_to_model()
-
-
-class SFTModule(ChainModule):
-    """Negative log-likelihood of the completions, times alpha."""
-
-    def terms(self, part: MicroBatch, logps: Tensor, totals: dict[str, int]) -> dict[str, Tensor]:
-        mask = self.sft_mask(part)
-        nll = sft(logps, mask) * mask.sum() / totals["sft_tokens"]
-        length = mask.sum() / totals["examples"]
-        return {"loss": self.loss.alpha * nll, "loss/sft": nll, "length/chosen": length}
-
-
-class PreferenceModule(ChainModule):
-    """A loss of the margin h of chosen over rejected chains, plus alpha times SFT on the chosen."""
-
-    def masks(self, part: MicroBatch) -> tuple[Tensor, Tensor]:
-        """[P, T] bool twice: the tokens that h counts, of the chosen and of the rejected chains."""
-        chosen, rejected = part.batch.chain_mask.split(part.examples)
-        if self.loss.mask == "none":
-            return chosen, rejected
-        chosen_ids, rejected_ids = part.batch.chain_ids.split(part.examples)
-        return shared_prefix_mask(chosen_ids, rejected_ids, chosen, rejected)
-
-    def sft_mask(self, part: MicroBatch) -> Tensor:
-        return self.masks(part)[0] if self.loss.mask == "all" else super().sft_mask(part)
-
-    def terms(self, part: MicroBatch, logps: Tensor, totals: dict[str, int]) -> dict[str, Tensor]:
-        preference = self.loss.preference
-        assert preference is not None and part.reference is not None
-        chosen, rejected = logps.split(part.examples)
-        ref_chosen, ref_rejected = part.reference.to(logps.dtype).split(part.examples)
-        chosen_mask, rejected_mask = self.masks(part)
-        ratio_chosen = log_ratio(chosen, ref_chosen, chosen_mask)
-        ratio_rejected = log_ratio(rejected, ref_rejected, rejected_mask)
-        h = ratio_chosen - ratio_rejected
-        pairs = totals["examples"]
-        preferred = PREFERENCE_LOSSES[preference.name](h, **preference.knobs).sum() / pairs
-        mask = self.sft_mask(part)
-        nll = sft(chosen, mask) * mask.sum() / max(totals["sft_tokens"], 1)
-        full_chosen, full_rejected = part.batch.chain_mask.split(part.examples)
-        return {
-            "loss": joint(preferred, nll, alpha=self.loss.alpha),
-            "loss/preference": preferred,
-            "loss/sft": nll,
-            "rewards/chosen": preference.beta * ratio_chosen.sum() / pairs,
-            "rewards/rejected": preference.beta * ratio_rejected.sum() / pairs,
-            "rewards/margin": preference.beta * h.sum() / pairs,
-            "rewards/accuracy": (h > 0).sum() / pairs,
-            "logps/chosen": chosen.sum() / pairs,
-            "logps/rejected": rejected.sum() / pairs,
-            "length/chosen": full_chosen.sum() / pairs,
-            "length/rejected": full_rejected.sum() / pairs,
-        }

@@ -72,20 +72,21 @@ def reference_logps(
     `on_group_done` is told how many examples and how many packed tokens are done.
     """
     examples = [example for group in by_prompt(data.examples) for example in group]
-    groups = micro_batches([example.chains for example in examples], max_tokens=micro_batch_tokens)
+    groups = micro_batches([e.chains() for e in examples], max_tokens=micro_batch_tokens)
     device = next(model.parameters()).device
     parts: list[Tensor] = []
     spans: dict[tuple[int, int], tuple[int, int]] = {}
     end = done = tokens = 0
     for group in groups:
-        keys = [(examples[i].row, side) for i in group for side in range(len(examples[i].chains))]
-        chains = [chain for i in group for chain in examples[i].chains]
+        chains = [chain for i in group for chain in examples[i].chains()]
+        keys = [(examples[i].row, side) for i in group for side in range(len(examples[i].kinds))]
         batch = TreeBatch.pack(chains).to(device)
         logps = chain_logps(model, batch).cpu()
-        for key, (_, completion), values in zip(keys, chains, logps, strict=True):
-            parts.append(values[: len(completion)])
-            spans[key] = (end, end + len(completion))
-            end += len(completion)
+        for key, chain, values in zip(keys, chains, logps, strict=True):
+            count = len(chain.completion)
+            parts.append(values[:count])
+            spans[key] = (end, end + count)
+            end += count
         done += len(group)
         tokens += batch.tokens
         if on_group_done is not None:

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from marco.errors import UserError
 from marco.training import tree_attention
-from marco.training.config import Precision, SaveDtype
+from marco.training.config import LoraConfig, Precision, SaveDtype
 
 # What the forward in marco/logps.py was proven equal to separate forwards for.
 MODEL_TYPES = ("llama", "qwen2")
@@ -36,6 +36,37 @@ def load_student(folder: Path, *, precision: Precision) -> tuple[Any, Any]:
         folder, dtype=WEIGHT_DTYPES[precision], attn_implementation=tree_attention.NAME
     )
     return model.train(), AutoTokenizer.from_pretrained(folder)
+
+
+def add_adapter(model: Any, settings: LoraConfig) -> Any:
+    """The model with a low-rank adapter; only that is trained. At the start it changes nothing."""
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    config = PeftConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config).get_base_model()
+    except ValueError as error:
+        raise UserError(f"trainer.lora: {str(error).splitlines()[0]}") from error
+
+
+@torch.no_grad()
+def merge_adapter(model: Any) -> None:
+    """Add the adapter's weights to those that it stands beside, in fp32, and take it out."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if model.dtype != torch.float64:
+        model.float()
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            model.set_submodule(name, layer.get_base_layer())
 
 
 def save_student(

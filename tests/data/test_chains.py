@@ -12,13 +12,27 @@ def test_chains_are_the_paths_to_nodes_with_a_verdict_without_duplicates():
         (6, "b nine", "wrong", 6),
         (7, "b", "no_answer", 1),
     ]
-    assert chains[0].kinds == ("thinking", "answer")
+    assert chains[0].parts == (("thinking", 1), ("answer", 2))
     assert chains[0].ids == (97, 32, 52)
     assert chains[0].tree_id == "t0"
 
 
 def test_an_unfinished_path_is_no_chain():
     assert chains_of(tree("t", [node(0, None, "prompt"), node(1, 0, "a")]), encode) == []
+
+
+def test_ids_of_a_path_are_a_prefix_of_its_childrens():
+    # A tokenizer that joins what stands together would join "ab" across the nodes.
+    def joining(text: str) -> list[int]:
+        return [len(text)]
+
+    nodes = [
+        node(0, None, "prompt"),
+        node(1, 0, "a", "correct"),
+        node(2, 1, "bb", "correct"),
+        node(3, 1, "ccc", "wrong"),
+    ]
+    assert [c.ids for c in chains_of(tree("t", nodes), joining)] == [(1,), (1, 2), (1, 3)]
 
 
 def test_texts_with_the_same_token_ids_are_one_chain():

@@ -37,6 +37,10 @@ def test_sft_rows_are_the_first_correct_chains_of_the_bucket():
             "node": 5,
             "bucket": "longest",
             "tokens": 6,
+            "parts": [
+                {"kind": "thinking", "characters": 1},
+                {"kind": "answer", "characters": 5},
+            ],
         },
         {
             "id": "t1",
@@ -45,6 +49,7 @@ def test_sft_rows_are_the_first_correct_chains_of_the_bucket():
             "node": 1,
             "bucket": "longest",
             "tokens": 5,
+            "parts": [{"kind": "answer", "characters": 5}],
         },
     ]
     assert [row["node"] for row in sft(bucket="shortest")[0]] == [2, 1]
@@ -64,6 +69,7 @@ def test_pair_rows_hold_both_chains_and_their_common_prefix():
     }
     assert found == {(2, 6, 0), (2, 3, 2), (5, 3, 0), (5, 6, 2)}  # "a " and "b " are shared
     row = next(row for row in rows if row["chosen_node"] == 2 and row["rejected_node"] == 3)
+    parts = [{"kind": "thinking", "characters": 1}, {"kind": "answer", "characters": 2}]
     assert row == {
         "id": "t0",
         "prompt": [{"role": "user", "content": "What is t0?"}],
@@ -74,6 +80,8 @@ def test_pair_rows_hold_both_chains_and_their_common_prefix():
         "bucket": "any",
         "chosen_tokens": 3,
         "rejected_tokens": 3,
+        "chosen_parts": parts,
+        "rejected_parts": parts,
         "shared_prefix_tokens": 2,
     }
 

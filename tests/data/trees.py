@@ -60,5 +60,5 @@ def chain(text: str, *, verdict: str = "correct", node: int = 1) -> Chain:
         verdict=verdict,
         answer=None,
         ids=tuple(encode(text)),
-        kinds=("answer",),
+        parts=(("answer", len(text)),),
     )

@@ -112,8 +112,16 @@ def settings() -> Callable[..., TrainerConfig]:
             "precision": "64-true",
             "micro_batch_tokens": 100_000,
             "max_tokens": 200,
+            "gradient_checkpointing": False,
+            "lora": None,
+            "validation": {"share": 0.0, "every_steps": 1, "metric": "loss", "patience": 0},
+            "samples": {"every_steps": 0, "problems": 1, "max_tokens": 4},
             "accelerator": "cpu",
+            "strategy": "ddp",
             "devices": 1,
+            "nodes": 1,
+            "launch": None,
+            "checkpoint_every_s": 1e9,
             "save_dtype": "float32",
         }
         return TrainerConfig(**values | changes)

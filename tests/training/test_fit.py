@@ -18,12 +18,14 @@ from marco.training.fit import train_student, write_reference
 from .conftest import assistant, prompt, write_rows
 
 Settings = Callable[..., TrainerConfig]
-SFT = LossConfig(preference=None, alpha=1.0, mask="none")
+SFT = LossConfig(preference=None, alpha=1.0, mask="none", weights={})
 
 
-def preference(alpha: float = 1.0, mask: str = "none") -> LossConfig:
-    knobs = {"name": "cdpo", "beta": 0.1, "epsilon": 0.1}
-    return LossConfig.model_validate({"preference": knobs, "alpha": alpha, "mask": mask})
+def preference(alpha: float = 1.0, mask: str = "none", **weights: float) -> LossConfig:
+    knobs = {"name": "conservative", "beta": 0.1, "epsilon": 0.1}
+    return LossConfig.model_validate(
+        {"preference": knobs, "alpha": alpha, "mask": mask, "weights": weights}
+    )
 
 
 def reference(start: Path, dataset: Path, out: Path, precision: Any = "64-true") -> Path:
@@ -40,13 +42,19 @@ def reference(start: Path, dataset: Path, out: Path, precision: Any = "64-true")
 
 
 def train(start: Path, dataset: Path, out: Path, **changes: Any) -> dict[str, float]:
-    arguments: dict[str, Any] = {"reference": None, "loss": SFT, "seed": 0, "lineage": {}}
+    arguments: dict[str, Any] = {
+        "reference": None,
+        "loss": SFT,
+        "seed": 0,
+        "run": "test",
+        "lineage": {},
+    }
     return train_student(start=start, dataset=dataset, out=out, **arguments | changes)
 
 
 def history(folder: Path) -> list[dict[str, float]]:
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -5,22 +5,26 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
-from marco.logps import chain_logps
+from marco.losses import PREFERENCE_LOSSES
 from marco.training.config import LossConfig
-from marco.training.data_module import micro_batch
+from marco.training.data_module import Packer, Sizes, Steps
 from marco.training.examples import read_examples
 from marco.training.master_weights import MasterWeights
-from marco.training.module import PreferenceModule
+from marco.training.module import ChainModule
 from marco.training.reference import reference_logps
 from marco.training.schedule import rate_share
 from marco.training.student import load_student
 
+CONF = Path(__file__).parents[2] / "conf"
+
 
 def terms_and_gradients(
     start: Path, folder: Path, settings: Any, *, name: str, mask: str, alpha: float
-) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+) -> tuple[dict[str, torch.Tensor], list[torch.Tensor], int]:
+    """The terms, the gradients of the loss, and the rows that went through the head."""
     model, tokenizer = load_student(start, precision="64-true")
     data = read_examples(folder, tokenizer, max_tokens=1000)
     reference = reference_logps(model, data, micro_batch_tokens=1000)
@@ -29,16 +33,20 @@ def terms_and_gradients(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
-    part = micro_batch(data.examples, reference)
-    knobs = {"name": name, "beta": 0.1, "epsilon": 0.1 if name == "cdpo" else None}
-    loss = LossConfig.model_validate({"preference": knobs, "alpha": alpha, "mask": mask})
-    module = PreferenceModule(model, loss, settings(), total_steps=1)
-    totals = {"examples": part.examples, "sft_tokens": int(module.sft_mask(part).sum())}
-    terms = module.terms(part, chain_logps(model, part.batch), totals)
-    return terms, list(torch.autograd.grad(terms["loss"], list(model.parameters())))
+    knobs = yaml.safe_load((CONF / "loss" / f"{name}.yaml").read_text())["preference"]
+    loss = LossConfig.model_validate(
+        {"preference": knobs, "alpha": alpha, "mask": mask, "weights": {}}
+    )
+    sizes = Sizes(batch_size=len(data.examples), micro_batch_tokens=10_000, epochs=1)
+    (step,) = Steps(data.examples, Packer(loss, reference), sizes, seed=0)
+    (part,) = step.micro_batches
+    module = ChainModule(model, loss, settings(), total_steps=1, thirds={})
+    terms, _ = module.terms(part, step)
+    gradients = torch.autograd.grad(terms["loss"], list(model.parameters()))
+    return terms, list(gradients), len(part.batch.head_rows)
 
 
-@pytest.mark.parametrize("name", ["dpo", "cdpo"])
+@pytest.mark.parametrize("name", [n for n, loss in PREFERENCE_LOSSES.items()])
 def test_masking_the_prefix_changes_nothing_for_losses_of_h(
     start: Path, pairs_folder: Path, settings: Any, name: str
 ):
@@ -46,25 +54,40 @@ def test_masking_the_prefix_changes_nothing_for_losses_of_h(
         terms_and_gradients(start, pairs_folder, settings, name=name, mask=mask, alpha=1.0)
         for mask in ("none", "preference")
     )
-    assert abs(plain[0]["rewards/margin"].item()) > 1e-3
-    torch.testing.assert_close(masked[0]["loss"], plain[0]["loss"], rtol=0, atol=1e-10)
-    for ours, theirs in zip(masked[1], plain[1], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
-    # What it does change: the rewards that are logged.
-    assert not torch.isclose(masked[0]["rewards/chosen"], plain[0]["rewards/chosen"])
+    same = torch.allclose(masked[0]["loss"], plain[0]["loss"], rtol=0, atol=1e-10) and all(
+        torch.allclose(ours, theirs, rtol=0, atol=1e-10)
+        for ours, theirs in zip(masked[1], plain[1], strict=True)
+    )
+    assert same == PREFERENCE_LOSSES[name].prefix_cancels
 
 
-def test_scope_all_takes_the_prefix_out_of_the_sft_term_too(
-    start: Path, pairs_folder: Path, settings: Any
-):
+def test_what_cancels_is_not_computed(start: Path, pairs_folder: Path, settings: Any):
+    rows = {
+        (name, alpha): terms_and_gradients(
+            start, pairs_folder, settings, name=name, mask="none", alpha=alpha
+        )[2]
+        for name in ("dpo", "dpop")
+        for alpha in (0.0, 1.0)
+    }
+    # Of four problems, the 17 bytes that both of a pair's chains begin with.
+    assert rows["dpop", 0.0] - rows["dpo", 0.0] == 4 * 17
+    assert rows["dpo", 1.0] == rows["dpop", 1.0] == rows["dpop", 0.0]
+
+
+def test_scopes_mask_each_term_by_itself(start: Path, pairs_folder: Path, settings: Any):
     scopes = {
-        mask: terms_and_gradients(start, pairs_folder, settings, name="dpo", mask=mask, alpha=1.0)[
+        mask: terms_and_gradients(start, pairs_folder, settings, name="dpop", mask=mask, alpha=1.0)[
             0
         ]
-        for mask in ("none", "preference", "all")
+        for mask in ("none", "preference", "sft", "all")
     }
-    assert torch.equal(scopes["none"]["loss/sft"], scopes["preference"]["loss/sft"])
-    assert not torch.isclose(scopes["none"]["loss/sft"], scopes["all"]["loss/sft"])
+    for term, without_prefix in (
+        ("loss/preference", ("preference", "all")),
+        ("loss/sft", ("sft", "all")),
+    ):
+        for mask, terms in scopes.items():
+            is_plain = torch.isclose(terms[term], scopes["none"][term], rtol=1e-9)
+            assert bool(is_plain) == (mask not in without_prefix), (term, mask)
 
 
 def test_master_weights_keep_updates_that_bf16_rounds_away():

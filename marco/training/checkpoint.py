@@ -1,0 +1,113 @@
+"""Where a training run stands, on disk: it goes on from there with bitwise the same weights."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
+
+from marco.errors import UserError
+from marco.failpoints import cross
+
+FILE = "checkpoint.pt"
+SCHEMA = 1
+
+
+def save(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all; the one before it stays until it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / f".{FILE}.new"
+    cross("checkpoint.write.before")
+    with new.open("wb") as file:
+        torch.save({"schema": SCHEMA, **state}, file)
+        cross("checkpoint.write.after")
+        file.flush()
+        os.fsync(file.fileno())
+    cross("checkpoint.rename.before")
+    os.replace(new, folder / FILE)
+    cross("checkpoint.rename.after")
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load(folder: Path, *, run: str) -> dict[str, Any] | None:
+    """The last checkpoint, None where there is none; UserError for one of another run."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what its unpickler and zip reader raise
+        raise UserError(f"{path}: is no checkpoint that can be read: delete it") from error
+    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+        raise UserError(f"{path}: is not a checkpoint of schema {SCHEMA}: delete it")
+    if state["run"] != run:
+        raise UserError(
+            f"{path}: belongs to a run with another config, dataset or student; delete it, or "
+            "train in another folder"
+        )
+    return state
+
+
+def state_of(module: Any, *, run: str) -> dict[str, Any]:
+    """All that a run's next steps depend on: weights, optimiser, schedule, generators, log."""
+    trained, optimizer = _trained(module), module.optimizers().optimizer
+    if module.settings.strategy == "fsdp":
+        weights, moments = get_state_dict(module, optimizer, options=_WHOLE)
+    else:
+        weights, moments = [p.detach() for p in trained], optimizer.state_dict()
+    return {
+        "run": run,
+        "weights": weights,
+        "optimizer": moments,
+        "schedule": module.lr_schedulers().state_dict(),
+        "history": module.history,
+        "generators": {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        },
+    }
+
+
+@torch.no_grad()
+def restore(module: Any, state: Mapping[str, Any]) -> None:
+    """Set a module, whose optimiser stands, to where `state_of` was taken."""
+    optimizer = module.optimizers().optimizer
+    if module.settings.strategy == "fsdp":
+        set_state_dict(
+            module,
+            optimizer,
+            model_state_dict=state["weights"],
+            optim_state_dict=state["optimizer"],
+            options=_WHOLE,
+        )
+    else:
+        for parameter, value in zip(_trained(module), state["weights"], strict=True):
+            parameter.copy_(value)
+        optimizer.load_state_dict(state["optimizer"])
+    if module.masters is not None:
+        module.masters.copy_to_model()
+    module.lr_schedulers().load_state_dict(state["schedule"])
+    module.history[:] = state["history"]
+    torch.set_rng_state(state["generators"]["cpu"])
+    if state["generators"]["cuda"]:
+        torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+
+
+def _trained(module: Any) -> list[Any]:
+    """The parameters that the optimiser holds: the fp32 masters where there are some."""
+    if module.masters is not None:
+        return module.masters.masters
+    return [p for p in module.parameters() if p.requires_grad]

@@ -1,0 +1,36 @@
+"""A training run on several devices: one process each, started by torchrun or SLURM."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from marco.training.config import TrainerConfig
+
+IS_RANK = "MARCO_TRAINING_RANK"  # set for the processes that do the work
+
+
+def is_needed(trainer: TrainerConfig) -> bool:
+    """Whether a run must be started once for each device, and this is not one of them."""
+    return trainer.world_size > 1 and IS_RANK not in os.environ
+
+
+def launch(folder: Path, trainer: TrainerConfig) -> int:
+    """Start the ranks of the training stage in `folder`, on this machine or by `trainer.launch`.
+
+    Returns their exit code; they end with this process.
+    """
+    torchrun = f"-m torch.distributed.run --standalone --nproc-per-node={trainer.devices}"
+    starter = shlex.split(trainer.launch or f"{shlex.quote(sys.executable)} {torchrun}")
+    command = [*starter, "-m", "marco.training", str(folder)]
+    share = max(1, (os.cpu_count() or 1) // trainer.devices)
+    threads = os.environ.get("OMP_NUM_THREADS", str(share))
+    environment = os.environ | {IS_RANK: "1", "OMP_NUM_THREADS": threads}
+    process = subprocess.Popen(command, env=environment)
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()  # torchrun tells its ranks, and waits for them
+            process.wait()

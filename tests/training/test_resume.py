@@ -1,0 +1,150 @@
+"""Training that is killed, during a step and during a save, and goes on to bitwise the same end."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from marco import failpoints
+from marco.errors import UserError
+from marco.termination import exit_on_sigterm
+from marco.training import checkpoint
+from marco.training.config import LossConfig, TrainerConfig
+from marco.training.fit import CHECKPOINTS, train_student
+
+SFT = {"preference": None, "alpha": 1.0, "mask": "none", "weights": {}}
+LORA = {"rank": 2, "alpha": 4, "dropout": 0.2, "targets": "all-linear"}
+Settings = Callable[..., TrainerConfig]
+
+
+def child(arguments: dict[str, Any], failpoint: str) -> None:
+    """What a stage's process does, with one thread so that sums have one order."""
+    torch.set_num_threads(1)
+    failpoints._trigger = failpoints._Trigger(failpoint)
+    exit_on_sigterm()
+    # A step takes a while, so that a signal meets one.
+    arguments["trainer"] = TrainerConfig(**arguments["trainer"])
+    arguments["loss"] = LossConfig(**SFT)
+    train_student(**arguments, reference=None, seed=0, run="test", lineage={})
+
+
+class Training:
+    """One run, attempt after attempt."""
+
+    def __init__(self, start: Path, dataset: Path, out: Path, trainer: TrainerConfig) -> None:
+        self.out = out
+        self.arguments = {"start": start, "dataset": dataset, "out": out}
+        self.arguments["trainer"] = trainer.model_dump()
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["marco.training.fit"])
+
+    def begin(self, failpoint: str = "") -> Any:
+        process = self.context.Process(target=child, args=(self.arguments, failpoint))
+        process.start()
+        return process
+
+    def attempt(self, failpoint: str = "") -> int:
+        process = self.begin(failpoint)
+        process.join()
+        return process.exitcode
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.out / "metrics.json").is_file()
+
+    def wait_for_checkpoint(self) -> None:
+        until = time.monotonic() + 60
+        while not (self.out / CHECKPOINTS / checkpoint.FILE).is_file():
+            assert time.monotonic() < until
+            time.sleep(0.005)
+
+    def result(self) -> tuple[bytes, str]:
+        assert not (self.out / CHECKPOINTS).exists()
+        names = ("model.safetensors", "metrics.csv")
+        weights, log = ((self.out / name).read_bytes() for name in names)
+        return weights, log.decode()
+
+
+@pytest.fixture(params=["whole", "adapter with dropout"])
+def trainer(request: pytest.FixtureRequest, settings: Settings) -> TrainerConfig:
+    lora = LORA if "adapter" in request.param else None
+    return settings(epochs=4, precision="bf16-master", checkpoint_every_s=0.0, lora=lora)
+
+
+def test_killed_at_any_point_it_ends_with_the_same_bits(
+    start: Path, sft_folder: Path, tmp_path: Path, trainer: TrainerConfig
+):
+    undisturbed = Training(start, sft_folder, tmp_path / "undisturbed", trainer)
+    assert undisturbed.attempt() == 0
+    run = Training(start, sft_folder, tmp_path / "run", trainer)
+    points = [name for name in failpoints.FAILPOINTS if name.startswith("checkpoint.")]
+    for name, count in zip(points, (3, 2, 2, 1), strict=True):
+        assert run.attempt(f"{name}:{count}") == -signal.SIGKILL, name
+    rng = random.Random(0)
+    for _ in range(3):
+        process = run.begin()
+        process.join(rng.uniform(0.05, 0.6))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+    if not run.is_finished:
+        assert run.attempt() == 0
+    assert run.result() == undisturbed.result()
+    assert len(run.result()[1].splitlines()) == 1 + 12  # 8 examples in steps of 3, 4 times
+
+
+def test_sigterm_saves_between_two_steps_and_ends_with_143(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    trainer = settings(epochs=200, checkpoint_every_s=0.3)
+    run = Training(start, sft_folder, tmp_path / "run", trainer)
+    process = run.begin()
+    run.wait_for_checkpoint()
+    before = checkpoint.load(run.out / CHECKPOINTS, run="test")
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+    assert process.exitcode == 143
+    after = checkpoint.load(run.out / CHECKPOINTS, run="test")
+    assert before is not None and after is not None
+    assert len(before["history"]) <= len(after["history"]) < 600
+    undisturbed = Training(start, sft_folder, tmp_path / "undisturbed", trainer)
+    assert undisturbed.attempt() == run.attempt() == 0
+    assert run.result() == undisturbed.result()
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    checkpoint.save(tmp_path / CHECKPOINTS, {"run": "other"})
+    arguments: dict[str, Any] = {"start": start, "dataset": sft_folder, "reference": None}
+    with pytest.raises(UserError, match="belongs to a run with another config, dataset or student"):
+        train_student(
+            **arguments,
+            out=tmp_path,
+            loss=LossConfig(**SFT),
+            trainer=settings(),
+            seed=0,
+            run="test",
+            lineage={},
+        )
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", json.dumps({}).encode()])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes):
+    (tmp_path / checkpoint.FILE).write_bytes(content)
+    with pytest.raises(UserError, match="no checkpoint that can be read"):
+        checkpoint.load(tmp_path, run="test")
+
+
+def test_a_pickle_that_would_run_code_is_not_read(tmp_path: Path):
+    torch.save({"schema": 1, "run": os.getcwd}, tmp_path / checkpoint.FILE)
+    with pytest.raises(UserError, match="no checkpoint that can be read"):
+        checkpoint.load(tmp_path, run="test")
