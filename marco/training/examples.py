@@ -126,7 +126,7 @@ class _Reader:
             prompt = prompts[0]
         if isinstance(prompt, str):
             # Some tokenizers begin every text with a token of their own.
-            begin = self.chat.tokenizer.build_inputs_with_special_tokens([])
+            begin = self.chat.tokenizer("")["input_ids"]
             begin = [id for id in begin if id != self.chat.eos_token_id]
             return (*begin, *self.chat.encode(prompt))
         if not prompt:
@@ -180,7 +180,7 @@ def _read_rows(source: Path | str) -> tuple[list[Mapping[str, Any]], Sequence[st
     except IndexError as error:
         # The library saves a dataset without rows as no shard at all, and cannot read that again.
         raise UserError(f"{source}: {EMPTY}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{source}: holds no dataset that can be read: {reason}") from error
     if not isinstance(data, datasets.Dataset):

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from marco.errors import UserError
+from marco.training import module
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.fit import train_student, write_reference
 
@@ -185,3 +187,157 @@ def test_loss_that_is_not_finite_stops_the_run(
 def test_folder_that_is_no_model(sft_folder: Path, tmp_path: Path, settings: Settings):
     with pytest.raises(UserError, match="config.json is missing"):
         train(tmp_path, sft_folder, tmp_path / "out", trainer=settings())
+
+
+def slow_twin(model: Any, batch: Any) -> torch.Tensor:
+    """Log-probabilities by one ordinary forward for each chain of a packed batch."""
+    model.set_attn_implementation("sdpa")
+    rows = torch.zeros(batch.chain_mask.shape, dtype=torch.float64)
+    ends, ids = batch.layout.ends.tolist(), batch.input_ids[0].tolist()
+    for chain, mask in enumerate(batch.chain_mask):
+        targets = batch.chain_targets[chain, mask]
+        if not len(targets):
+            continue
+        last = batch.head_rows[batch.target_head_rows[targets]].tolist()[-1]
+        path = [row for row in range(last + 1) if ends[row] > last]
+        tokens = [ids[row] for row in path]
+        logits = model(input_ids=torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+        own = logits[-len(targets) :].gather(1, batch.target_ids[targets, None])[:, 0]
+        rows = rows.index_put((torch.tensor(chain), mask.nonzero()[:, 0]), own)
+    return rows
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_packed_and_unpacked_training_give_the_same_weights_after_20_steps(
+    start: Path,
+    pairs_folder: Path,
+    tmp_path: Path,
+    settings: Settings,
+    alpha: float,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    ref = reference(start, pairs_folder, tmp_path / "ref")
+    trainer = settings(epochs=10, batch_size=4, learning_rate=1e-3, warmup_ratio=0.0)
+    common = {"trainer": trainer, "reference": ref, "loss": preference(alpha=alpha)}
+    train(start, pairs_folder, tmp_path / "packed", **common)
+    monkeypatch.setattr(module, "chain_logps", slow_twin)
+    train(start, pairs_folder, tmp_path / "unpacked", **common)
+    assert len(history(tmp_path / "unpacked")) == 20
+    first, packed, unpacked = (
+        weights(start),
+        *map(weights, (tmp_path / "packed", tmp_path / "unpacked")),
+    )
+    moved = max((packed[name] - first[name]).abs().max() for name in first)
+    apart = max((packed[name] - unpacked[name]).abs().max() for name in first)
+    # The library's RMSNorm rounds to fp32 inside, and the weights are saved in it.
+    assert apart < 1e-6 < 1e-3 < moved
+
+
+def test_gradient_checkpointing_changes_nothing(
+    start: Path, pairs_folder: Path, tmp_path: Path, settings: Settings
+):
+    ref = reference(start, pairs_folder, tmp_path / "ref")
+    for name, checkpointing in (("kept", False), ("again", True)):
+        trainer = settings(gradient_checkpointing=checkpointing)
+        train(
+            start,
+            pairs_folder,
+            tmp_path / name,
+            trainer=trainer,
+            reference=ref,
+            loss=preference(),
+        )
+    kept, again = weights(tmp_path / "kept"), weights(tmp_path / "again")
+    assert all(torch.equal(kept[name], again[name]) for name in kept)
+
+
+def test_an_adapter_starts_at_the_reference_and_leaves_a_plain_folder(
+    start: Path, pairs_folder: Path, tmp_path: Path, settings: Settings
+):
+    ref = reference(start, pairs_folder, tmp_path / "ref")
+    lora = {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ["q_proj", "down_proj"]}
+    out = tmp_path / "out"
+    trainer = settings(lora=lora, epochs=4)
+    train(start, pairs_folder, out, trainer=trainer, reference=ref, loss=preference(alpha=0.0))
+    rows = history(out)
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert rows[-1]["loss"] < 0.95 * rows[0]["loss"]
+    first, trained = weights(start), weights(out)
+    assert first.keys() == trained.keys()
+    changed = {name for name in first if not torch.equal(first[name], trained[name])}
+    assert changed and all(name.split(".")[-2] in ("q_proj", "down_proj") for name in changed)
+    for name in changed:
+        assert torch.linalg.matrix_rank(trained[name] - first[name], rtol=1e-4) <= 2
+
+
+def test_an_adapter_of_layers_that_are_not_there_is_refused(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    lora = {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ["no_proj"]}
+    with pytest.raises(UserError, match="trainer.lora: .*no_proj"):
+        train(start, sft_folder, tmp_path / "out", trainer=settings(lora=lora))
+
+
+def test_training_ends_when_the_held_out_problems_say_so(
+    start: Path, pairs_folder: Path, tmp_path: Path, settings: Settings
+):
+    ref = reference(start, pairs_folder, tmp_path / "ref")
+    validation = {"share": 0.5, "every_steps": 2, "metric": "loss", "patience": 2}
+    out = tmp_path / "out"
+    # At this rate the held-out loss soon rises.
+    trainer = settings(epochs=200, learning_rate=0.1, validation=validation)
+    metrics = train(start, pairs_folder, out, trainer=trainer, reference=ref, loss=preference())
+    assert (metrics["examples"], metrics["held_out"]) == (4, 4)
+    seen = [row["validation/loss"] for row in history(out) if "validation/loss" in row]
+    best = seen.index(min(seen))
+    assert len(seen) == best + 1 + 2
+    assert metrics["steps"] == 2 * len(seen) < 400
+
+
+def test_a_held_out_share_must_leave_something_on_both_sides(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    validation = {"share": 0.05, "every_steps": 1, "metric": "loss", "patience": 0}
+    with pytest.raises(UserError, match="of 4 problems leaves nothing on one side"):
+        train(start, sft_folder, tmp_path / "out", trainer=settings(validation=validation))
+
+
+def test_a_tokenizer_without_a_pad_token_trains_the_same(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    unpadded = tmp_path / "unpadded"
+    shutil.copytree(start, unpadded)
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(unpadded)
+    assert AutoTokenizer.from_pretrained(unpadded).pad_token is None
+    for folder in (start, unpadded):
+        train(folder, sft_folder, tmp_path / f"of-{folder.name}", trainer=settings())
+    padded, plain = (weights(tmp_path / f"of-{folder.name}") for folder in (start, unpadded))
+    assert all(torch.equal(padded[name], plain[name]) for name in padded)
+
+
+def test_pairs_whose_chains_are_equal_teach_nothing(
+    start: Path, tmp_path: Path, settings: Settings
+):
+    row = {"prompt": prompt(1), "chosen": assistant("a\n"), "rejected": assistant("a\n")}
+    folder = write_rows(tmp_path / "equal", [row])
+    ref = reference(start, folder, tmp_path / "ref")
+    out = tmp_path / "out"
+    train(start, folder, out, trainer=settings(), reference=ref, loss=preference(0.0, "all"))
+    assert all(row["grad_norm"] == 0 for row in history(out))
+
+
+def test_weights_by_kind_need_a_dataset_that_tells_kinds(
+    start: Path, pairs_folder: Path, tmp_path: Path, settings: Settings
+):
+    ref = reference(start, pairs_folder, tmp_path / "ref")
+    with pytest.raises(UserError, match="does not tell the kinds of its nodes"):
+        train(
+            start,
+            pairs_folder,
+            tmp_path / "out",
+            trainer=settings(),
+            reference=ref,
+            loss=preference(reflection=0.5),
+        )

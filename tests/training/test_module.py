@@ -11,7 +11,7 @@ from torch import nn
 from marco.losses import PREFERENCE_LOSSES
 from marco.training.config import LossConfig
 from marco.training.data_module import Packer, Sizes, Steps
-from marco.training.examples import read_examples
+from marco.training.examples import Example, read_examples
 from marco.training.master_weights import MasterWeights
 from marco.training.module import ChainModule
 from marco.training.reference import reference_logps
@@ -46,7 +46,26 @@ def terms_and_gradients(
     return terms, list(gradients), len(part.batch.head_rows)
 
 
-@pytest.mark.parametrize("name", [n for n, loss in PREFERENCE_LOSSES.items()])
+def test_weights_of_kinds_by_hand():
+    kinds = ((("thinking", 3), ("reflection", 2)), (("thinking", 3), ("answer", 1)))
+    example = Example(row=0, prompt=(9,), completions=((1, 2, 3, 4, 5), (1, 6, 3, 4)), kinds=kinds)
+    loss = LossConfig.model_validate(
+        {
+            "preference": {"name": "dpo", "beta": 0.1},
+            "alpha": 1.0,
+            "mask": "none",
+            "weights": {"reflection": 0.5, "answer": 2.0},
+        }
+    )
+    part = Packer(loss, None).pack([example])
+    assert part.weights is not None
+    # The first token is common to both, and cancels in DPO.
+    assert part.weights.tolist() == [[0, 1, 1, 0.5, 0.5], [0, 1, 1, 2, 0]]
+    assert part.sft_mask.tolist() == [[True] * 5]
+    assert part.batch.chain_mask.tolist() == [[True] * 5, [False, True, True, True, False]]
+
+
+@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
 def test_masking_the_prefix_changes_nothing_for_losses_of_h(
     start: Path, pairs_folder: Path, settings: Any, name: str
 ):
