@@ -233,6 +233,12 @@ def _misfits(sections: Mapping[str, Any]) -> list[str]:
                     f"{where}{''.join(f'.{part}' for part in e['loc'][1:])}: {e['msg']}"
                     for e in error.errors()
                 ]
+    if kinds and (loss := sections.get("loss")):
+        problems += [
+            f"loss.weights: unknown kind `{kind}`{near(kind, kinds)}"
+            for kind in loss.weights
+            if kind not in kinds
+        ]
     recipe, loss, table = (sections.get(name) for name in ("recipe", "loss", "table"))
     if recipe and loss and "preference" in recipe.trains and loss.preference is None:
         problems.append(f"recipe {recipe.name} needs pairs, but loss.preference is null")

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from marco.data.pairs import shared_prefix
 from marco.losses import PREFERENCE_LOSSES
 from marco.training.config import LossConfig
 from marco.training.examples import Example, ExampleSet, by_prompt
@@ -80,8 +81,8 @@ class Packer:
         self.reference, self.token_weights = reference, loss.weights
         self.has_sft = loss.alpha > 0
         self.sft_without_prefix = loss.mask in ("sft", "all")
-        self.preference_without_prefix = loss.mask in ("preference", "all") or (
-            # What cancels need not be computed.
+        self.preference_without_prefix = loss.mask in ("preference", "all")
+        self.prefix_cancels = (
             loss.preference is not None and PREFERENCE_LOSSES[loss.preference.name].prefix_cancels
         )
 
@@ -114,7 +115,7 @@ class Packer:
         """Of the chosen and of the rejected completion, the first tokens that no term counts."""
         if len(example.completions) == 1:
             return 0, 0
-        preference = example.shared if self.preference_without_prefix else 0
+        preference = self._preference_start(example)
         sft = self._sft_start(example) if self.has_sft else preference
         return min(preference, sft), preference
 
@@ -124,18 +125,27 @@ class Packer:
     def _sft_start(self, example: Example) -> int:
         return example.shared if self.sft_without_prefix else 0
 
+    def _preference_start(self, example: Example) -> int:
+        """The tokens that the preference term leaves out: masked ones, and those that cancel."""
+        if self.preference_without_prefix:
+            return example.shared
+        if not self.prefix_cancels:
+            return 0
+        # What both sides weigh alike cancels, and need not be computed.
+        alike = self._of_kinds(example, 0), self._of_kinds(example, 1)
+        return min(example.shared, shared_prefix(*alike))
+
     def _weights(self, example: Example, side: int) -> Tensor:
         """[tokens] of one completion."""
-        weights = torch.ones(len(example.completions[side]))
-        if self.token_weights:
-            counts = [(self.token_weights.get(kind, 1.0), n) for kind, n in example.kinds[side]]
-            values = torch.tensor([weight for weight, _ in counts])
-            # The end-of-sequence token belongs to the last node.
-            repeats = torch.tensor([n for _, n in counts])
-            weights = values.repeat_interleave(repeats)
-        if self.preference_without_prefix:
-            weights[: example.shared] = 0
+        weights = torch.tensor(self._of_kinds(example, side))
+        weights[: self._preference_start(example)] = 0
         return weights
+
+    def _of_kinds(self, example: Example, side: int) -> list[float]:
+        """The weight of each token of a completion, by the kind of its node."""
+        if not self.token_weights:
+            return [1.0] * len(example.completions[side])
+        return [self.token_weights.get(k, 1.0) for k, n in example.kinds[side] for _ in range(n)]
 
 
 def _stack(rows: Sequence[Tensor]) -> Tensor:

@@ -65,6 +65,24 @@ def test_weights_of_kinds_by_hand():
     assert part.batch.chain_mask.tolist() == [[True] * 5, [False, True, True, True, False]]
 
 
+def test_a_common_token_of_different_weights_does_not_cancel():
+    kinds = ((("thinking", 2),), (("reflection", 3),))
+    example = Example(row=0, prompt=(9,), completions=((1, 2), (1, 3, 2)), kinds=kinds)
+    preference = {"name": "dpo", "beta": 0.1}
+    for mask, first in (("none", [1, 0.5]), ("preference", [0, 0])):
+        loss = LossConfig.model_validate(
+            {
+                "preference": preference,
+                "alpha": 0.0,
+                "mask": mask,
+                "weights": {"reflection": 0.5},
+            }
+        )
+        part = Packer(loss, None).pack([example])
+        assert part.weights is not None
+        assert part.weights[:, 0].tolist() == first
+
+
 @pytest.mark.parametrize("name", PREFERENCE_LOSSES)
 def test_masking_the_prefix_changes_nothing_for_losses_of_h(
     start: Path, pairs_folder: Path, settings: Any, name: str
