@@ -9,18 +9,19 @@ throughout.
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, create_model
-from torch import Tensor
+
+if TYPE_CHECKING:
+    # Every script reads the registry to check its config, and need not wait for torch.
+    from torch import Tensor
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 FlipRate = Annotated[float, Field(ge=0, lt=0.5)]
-Function = TypeVar("Function", bound=Callable[..., Tensor])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,49 +35,55 @@ class PairLogps:
     its gradient, infinities included.
     """
 
-    chosen: Tensor
-    rejected: Tensor
-    chosen_reference: Tensor
-    rejected_reference: Tensor
-    chosen_weights: Tensor
-    rejected_weights: Tensor
-    chosen_lengths: Tensor
-    rejected_lengths: Tensor
+    chosen: "Tensor"
+    rejected: "Tensor"
+    chosen_reference: "Tensor"
+    rejected_reference: "Tensor"
+    chosen_weights: "Tensor"
+    rejected_weights: "Tensor"
+    chosen_lengths: "Tensor"
+    rejected_lengths: "Tensor"
 
     @property
-    def chosen_log_ratio(self) -> Tensor:
+    def chosen_log_ratio(self) -> "Tensor":
         """log pi(y_w|x) - log pi_ref(y_w|x), each token times its weight: [P], in nats."""
         return _sum(self.chosen - self.chosen_reference, self.chosen_weights)
 
     @property
-    def rejected_log_ratio(self) -> Tensor:
+    def rejected_log_ratio(self) -> "Tensor":
         """log pi(y_l|x) - log pi_ref(y_l|x), each token times its weight: [P], in nats."""
         return _sum(self.rejected - self.rejected_reference, self.rejected_weights)
 
     @property
-    def h(self) -> Tensor:
+    def h(self) -> "Tensor":
         """The margin: the log-ratio of y_w minus that of y_l, [P], in nats."""
         return self.chosen_log_ratio - self.rejected_log_ratio
 
     @property
-    def chosen_mean(self) -> Tensor:
+    def chosen_mean(self) -> "Tensor":
         """The weighted mean of log pi over the tokens of y_w: [P], in nats; 0 if all are masked."""
         return _mean(self.chosen, self.chosen_weights)
 
     @property
-    def rejected_mean(self) -> Tensor:
+    def rejected_mean(self) -> "Tensor":
         """The weighted mean of log pi over the tokens of y_l: [P], in nats; 0 if all are masked."""
         return _mean(self.rejected, self.rejected_weights)
 
 
-def _sum(values: Tensor, weights: Tensor) -> Tensor:
+def _log_sigmoid(values: "Tensor") -> "Tensor":
+    from torch.nn.functional import logsigmoid
+
+    return logsigmoid(values)
+
+
+def _sum(values: "Tensor", weights: "Tensor") -> "Tensor":
     # 0 times infinity is no number, so masked values are replaced before they are weighted.
-    return (weights * torch.where(weights != 0, values, 0.0)).sum(dim=-1)
+    return (weights * values.where(weights != 0, 0.0)).sum(dim=-1)
 
 
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
+def _mean(values: "Tensor", weights: "Tensor") -> "Tensor":
     total = weights.sum(dim=-1)
-    return _sum(values, weights) / torch.where(total != 0, total, 1.0)
+    return _sum(values, weights) / total.where(total != 0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +97,7 @@ class PreferenceLoss:
     """
 
     name: str
-    function: Callable[..., Tensor]
+    function: Callable[..., Any]
     knobs: type[BaseModel]
     uses_reference: bool
     prefix_cancels: bool
@@ -116,10 +123,10 @@ def preference_loss(
     """Register the function under its name; its keyword-only parameters are the knobs."""
 
     def register(function: Function) -> Function:
-        name, hints = function.__name__, get_type_hints(function, include_extras=True)
+        name = function.__name__
         parameters = inspect.signature(function).parameters.values()
         fields: dict[str, Any] = {
-            p.name: (hints[p.name], ...) for p in parameters if p.kind is p.KEYWORD_ONLY
+            p.name: (p.annotation, ...) for p in parameters if p.kind is p.KEYWORD_ONLY
         }
         PREFERENCE_LOSSES[name] = PreferenceLoss(
             name=name,
@@ -134,42 +141,42 @@ def preference_loss(
 
 
 @preference_loss(uses_reference=True, prefix_cancels=True)
-def dpo(pairs: PairLogps, *, beta: Positive) -> Tensor:
+def dpo(pairs: PairLogps, *, beta: Positive) -> "Tensor":
     """-log sigma(beta h): equation 7 of DPO, arXiv 2305.18290."""
-    return -F.logsigmoid(beta * pairs.h)
+    return -_log_sigmoid(beta * pairs.h)
 
 
 @preference_loss(uses_reference=True, prefix_cancels=True)
-def conservative(pairs: PairLogps, *, beta: Positive, epsilon: FlipRate) -> Tensor:
+def conservative(pairs: PairLogps, *, beta: Positive, epsilon: FlipRate) -> "Tensor":
     """-(1-epsilon) log sigma(beta h) - epsilon log sigma(-beta h): DPO for swapped labels.
 
     Least at beta h = log((1-epsilon)/epsilon), so the margin stays bounded; epsilon is the share of
     labels taken to be swapped. Equation 3 of conservative DPO (cDPO), ericmitchell.ai/cdpo.pdf.
     """
     logit = beta * pairs.h
-    return -(1 - epsilon) * F.logsigmoid(logit) - epsilon * F.logsigmoid(-logit)
+    return -(1 - epsilon) * _log_sigmoid(logit) - epsilon * _log_sigmoid(-logit)
 
 
 @preference_loss(uses_reference=True, prefix_cancels=True)
-def robust(pairs: PairLogps, *, beta: Positive, epsilon: FlipRate) -> Tensor:
+def robust(pairs: PairLogps, *, beta: Positive, epsilon: FlipRate) -> "Tensor":
     """(-(1-epsilon) log sigma(beta h) + epsilon log sigma(-beta h)) / (1 - 2 epsilon).
 
     Its mean over labels that are swapped at the rate epsilon is the DPO loss of the true labels; it
     has no lower bound. Robust DPO (rDPO), arXiv 2403.00409.
     """
     logit = beta * pairs.h
-    unswapped, swapped = -F.logsigmoid(logit), -F.logsigmoid(-logit)
+    unswapped, swapped = -_log_sigmoid(logit), -_log_sigmoid(-logit)
     return ((1 - epsilon) * unswapped - epsilon * swapped) / (1 - 2 * epsilon)
 
 
 @preference_loss(uses_reference=True, prefix_cancels=True)
-def ipo(pairs: PairLogps, *, tau: Positive) -> Tensor:
+def ipo(pairs: PairLogps, *, tau: Positive) -> "Tensor":
     """(h - 1/(2 tau))^2: equation 17 of IPO, arXiv 2310.12036."""
     return (pairs.h - 1 / (2 * tau)) ** 2
 
 
 @preference_loss(uses_reference=True, prefix_cancels=False)
-def ipo_mean(pairs: PairLogps, *, tau: Positive) -> Tensor:
+def ipo_mean(pairs: PairLogps, *, tau: Positive) -> "Tensor":
     """IPO (arXiv 2310.12036) with the mean log-ratio per token in place of the sum, as in TRL."""
     chosen = _mean(pairs.chosen - pairs.chosen_reference, pairs.chosen_weights)
     rejected = _mean(pairs.rejected - pairs.rejected_reference, pairs.rejected_weights)
@@ -177,67 +184,69 @@ def ipo_mean(pairs: PairLogps, *, tau: Positive) -> Tensor:
 
 
 @preference_loss(uses_reference=True, prefix_cancels=True)
-def hinge(pairs: PairLogps, *, beta: Positive) -> Tensor:
+def hinge(pairs: PairLogps, *, beta: Positive) -> "Tensor":
     """max(0, 1 - beta h): the hinge of SLiC-HF (arXiv 2305.10425) on log-ratios, as in RSO.
 
     RSO (arXiv 2309.06657) names it hinge-norm, and beta gamma.
     """
-    return F.relu(1 - beta * pairs.h)
+    return (1 - beta * pairs.h).relu()
 
 
 @preference_loss(uses_reference=False, prefix_cancels=False)
-def simpo(pairs: PairLogps, *, beta: Positive, gamma: NonNegative) -> Tensor:
+def simpo(pairs: PairLogps, *, beta: Positive, gamma: NonNegative) -> "Tensor":
     """-log sigma(beta (mean log pi of y_w - mean log pi of y_l) - gamma), means over tokens.
 
     Equation 6 of SimPO, arXiv 2405.14734.
     """
-    return -F.logsigmoid(beta * (pairs.chosen_mean - pairs.rejected_mean) - gamma)
+    return -_log_sigmoid(beta * (pairs.chosen_mean - pairs.rejected_mean) - gamma)
 
 
 @preference_loss(uses_reference=False, prefix_cancels=False)
-def orpo(pairs: PairLogps, *, lambda_: Positive) -> Tensor:
+def orpo(pairs: PairLogps, *, lambda_: Positive) -> "Tensor":
     """-lambda log sigma(log odds of y_w - log odds of y_l), odds p/(1-p), log p the mean of log pi.
 
     Equation 7 of ORPO, arXiv 2403.07691; the SFT term of its equation 6 is that of alpha.
     """
-    return -lambda_ * F.logsigmoid(_log_odds(pairs.chosen_mean) - _log_odds(pairs.rejected_mean))
+    return -lambda_ * _log_sigmoid(_log_odds(pairs.chosen_mean) - _log_odds(pairs.rejected_mean))
 
 
-def _log_odds(logp: Tensor) -> Tensor:
+def _log_odds(logp: "Tensor") -> "Tensor":
     # At p = 1 the odds are infinite. 1 - exp(logp) would lose its digits near there.
-    logp = logp.clamp(max=-torch.finfo(logp.dtype).eps)
-    return logp - torch.log(-torch.expm1(logp))
+    from torch import finfo
+
+    logp = logp.clamp(max=-finfo(logp.dtype).eps)
+    return logp - (-logp.expm1()).log()
 
 
 @preference_loss(uses_reference=True, prefix_cancels=True)
-def ld_dpo(pairs: PairLogps, *, beta: Positive, tail_weight: Share) -> Tensor:
+def ld_dpo(pairs: PairLogps, *, beta: Positive, tail_weight: Share) -> "Tensor":
     """DPO with the tokens beyond the public length min(|y_w|, |y_l|) times tail_weight.
 
     Positions count from the start of the completion; student and reference are weighted alike. At
     tail_weight 1 it is DPO. LD-DPO, arXiv 2409.06411, alpha there.
     """
-    public = torch.minimum(pairs.chosen_lengths, pairs.rejected_lengths)[:, None]
+    public = pairs.chosen_lengths.minimum(pairs.rejected_lengths)[:, None]
 
-    def weighted(weights: Tensor) -> Tensor:
-        position = torch.arange(weights.shape[-1], device=weights.device)
-        return torch.where(position < public, weights, tail_weight * weights)
+    def weighted(weights: "Tensor") -> "Tensor":
+        position = weights.new_ones(weights.shape[-1]).cumsum(dim=-1)  # from 1
+        return weights.where(position <= public, tail_weight * weights)
 
     chosen, rejected = weighted(pairs.chosen_weights), weighted(pairs.rejected_weights)
     return dpo(replace(pairs, chosen_weights=chosen, rejected_weights=rejected), beta=beta)
 
 
 @preference_loss(uses_reference=True, prefix_cancels=False)
-def dpop(pairs: PairLogps, *, beta: Positive, lambda_: NonNegative) -> Tensor:
+def dpop(pairs: PairLogps, *, beta: Positive, lambda_: NonNegative) -> "Tensor":
     """-log sigma(beta (h - lambda max(0, log pi_ref(y_w|x) - log pi(y_w|x)))).
 
     The penalty, for a chosen chain less likely than under the reference, is no function of h. DPOP
     (DPO-Positive), arXiv 2402.13228.
     """
-    return -F.logsigmoid(beta * (pairs.h - lambda_ * F.relu(-pairs.chosen_log_ratio)))
+    return -_log_sigmoid(beta * (pairs.h - lambda_ * (-pairs.chosen_log_ratio).relu()))
 
 
 @preference_loss(uses_reference=True, prefix_cancels=False)
-def rpo(pairs: PairLogps, *, beta: Positive, sft_weight: NonNegative) -> Tensor:
+def rpo(pairs: PairLogps, *, beta: Positive, sft_weight: NonNegative) -> "Tensor":
     """-log sigma(beta h) - sft_weight times the mean log pi over the tokens of y_w.
 
     The mean is that of each chain; that of the config's alpha is over all tokens of a step.
@@ -247,25 +256,25 @@ def rpo(pairs: PairLogps, *, beta: Positive, sft_weight: NonNegative) -> Tensor:
 
 
 @preference_loss(uses_reference=True, prefix_cancels=True)
-def length_regularised(pairs: PairLogps, *, beta: Positive, length_weight: NonNegative) -> Tensor:
+def length_regularised(pairs: PairLogps, *, beta: Positive, length_weight: NonNegative) -> "Tensor":
     """-log sigma(beta h + length_weight (|y_w| - |y_l|)).
 
     DPO for the reward r - length_weight |y|: its optimal policy has r = beta log(pi/pi_ref) +
     length_weight |y| + const, hence the plus. R-DPO, arXiv 2403.19159, alpha there.
     """
     longer = pairs.chosen_lengths - pairs.rejected_lengths
-    return -F.logsigmoid(beta * pairs.h + length_weight * longer)
+    return -_log_sigmoid(beta * pairs.h + length_weight * longer)
 
 
-def sft(logps: Tensor, mask: Tensor) -> Tensor:
-    """Mean negative log-likelihood per unmasked token, in nats.
+def sft(logps: "Tensor", mask: "Tensor", *, tokens: int) -> "Tensor":
+    """Negative log-likelihood of the unmasked tokens, over `tokens`: those of the whole step.
 
-    logps: [chains, T]; mask: [chains, T] bool; returns a scalar, 0 (with a gradient of 0) when
-    every token is masked.
+    logps: [chains, T]; mask: [chains, T] bool; returns a scalar, in nats, 0 (with a gradient of 0)
+    when every token is masked.
     """
-    return -torch.where(mask, logps, 0.0).sum() / mask.sum().clamp(min=1)
+    return -logps.where(mask, 0.0).sum() / max(tokens, 1)
 
 
-def joint(preference: Tensor, sft: Tensor, *, alpha: float) -> Tensor:
+def joint(preference: "Tensor", sft: "Tensor", *, alpha: float) -> "Tensor":
     """L = L_preference + alpha L_SFT(chosen), scalars (section 3 of arXiv 2503.01461)."""
     return preference + alpha * sft

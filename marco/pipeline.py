@@ -59,8 +59,14 @@ def check_contamination(config: Config) -> None:
         trained = [Problem(id=t.id, problem=t.problem, answer=t.gold) for t in trees]
         name = f"the problems of {config.trees}"
     else:
-        trained = make_task(config.task).problems("train")
+        trained = list(make_task(config.task).problems("train"))
         name = f"the training problems of {config.task.name}"
+    for source in filter(None, (config.sft_data, config.pair_data)):
+        from marco.training.examples import read_problems
+
+        outside = enumerate(read_problems(source))
+        trained += [Problem(id=f"{source}:{i}", problem=p, answer="") for i, p in outside]
+        name += f" and those of {source}"
     for values in _tasks(config):
         task = make_task(TypeAdapter(TaskConfig).validate_python(values))
         for split in EVALUATED:

@@ -130,7 +130,10 @@ def train_student(order: Order) -> None:
     from marco.training import fit
     from marco.training.config import LossConfig
 
-    task = make_task(_task(order))
+    probe = None
+    if trainer.samples.every_steps:
+        task = make_task(_task(order))
+        probe = task, task.problems("validation")
     fit.train_student(
         start=student,
         dataset=order.dataset(),
@@ -140,7 +143,7 @@ def train_student(order: Order) -> None:
         trainer=trainer,
         seed=order.config["seed"],
         run=order.key,
-        probe=(task, task.problems("validation")),
+        probe=probe,
         lineage={"title": order.labels["title"], "student": order.config["student"]}
         | {name: path.name for name, path in order.inputs.items()},
         progress=Progress,

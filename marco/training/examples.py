@@ -101,6 +101,13 @@ def read_examples(source: Path | str, tokenizer: Any, *, max_tokens: int) -> Exa
     return ExampleSet(examples=tuple(kept), dropped=dropped, fingerprint=digest.hexdigest()[:16])
 
 
+def read_problems(source: Path | str) -> list[str]:
+    """The prompts of a dataset in words: what the person last said, or the text."""
+    rows, sides = _read_rows(source)
+    prompts = [row.get("prompt") or row[sides[0]][:-1] for row in rows]
+    return [p if isinstance(p, str) else p[-1]["content"] for p in prompts if p]
+
+
 def by_prompt(examples: Sequence[Example]) -> Iterator[list[Example]]:
     """Groups of examples of one problem (they share tokens), in the order of their first row."""
     groups: dict[tuple[int, ...], list[Example]] = {}

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from marco import termination
 from marco.errors import UserError
 from marco.logps import chain_logps
-from marco.losses import PREFERENCE_LOSSES, PairLogps, joint
+from marco.losses import PREFERENCE_LOSSES, PairLogps, joint, sft
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.data_module import MicroBatch, Step
 from marco.training.figures import PairFigures, pair_statistics
@@ -90,16 +90,15 @@ class ChainModule(pl.LightningModule):
         chosen = logps[: len(part.sft_mask)]
         terms: dict[str, Tensor] = {}
         if self.loss.alpha > 0:
-            nll = -torch.where(part.sft_mask, chosen, 0.0).sum()
-            terms["loss/sft"] = nll / max(step.sft_tokens, 1)
+            terms["loss/sft"] = sft(chosen, part.sft_mask, tokens=step.sft_tokens)
         if part.weights is None:
             return {"loss": self.loss.alpha * terms["loss/sft"], **terms}, []
         pairs = self.pairs(part, logps)
         knobs = self.preference.knobs
         losses = PREFERENCE_LOSSES[self.preference.name].function(pairs, **knobs)
         terms["loss/preference"] = losses[: part.examples].sum() / step.examples
-        sft = terms.get("loss/sft", torch.zeros_like(terms["loss/preference"]))
-        loss = joint(terms["loss/preference"], sft, alpha=self.loss.alpha)
+        nll = terms.get("loss/sft", torch.zeros_like(terms["loss/preference"]))
+        loss = joint(terms["loss/preference"], nll, alpha=self.loss.alpha)
         return {"loss": loss, **terms}, PairFigures.of(part, pairs)
 
     @property
