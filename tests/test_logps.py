@@ -44,11 +44,16 @@ def tiny(kind: str, *, tied: bool) -> nn.Module:
     model = model.double()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
+    in_double(model)
+    return model
+
+
+def in_double(model: nn.Module) -> None:
+    """Put `DoubleNorm` in the place of a model's norms."""
     for layer in model.model.layers:
         layer.input_layernorm = DoubleNorm(layer.input_layernorm)
         layer.post_attention_layernorm = DoubleNorm(layer.post_attention_layernorm)
     model.model.norm = DoubleNorm(model.model.norm)
-    return model
 
 
 MODELS = {

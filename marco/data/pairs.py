@@ -43,8 +43,8 @@ def pairs_of(
     return list(islice(_round_robin(ranked), per_tree))
 
 
-def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """The length of the longest common prefix of two sequences of token ids."""
+def shared_prefix(left: Sequence[float], right: Sequence[float]) -> int:
+    """The length of the longest common prefix of two sequences, of token ids as a rule."""
     pairs = zip(left, right, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 

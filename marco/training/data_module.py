@@ -119,6 +119,14 @@ class Packer:
         sft = self._sft_start(example) if self.has_sft else preference
         return min(preference, sft), preference
 
+    def teaches(self, example: Example) -> bool:
+        """Whether any of its tokens moves the loss: not where a pair's chains are equal."""
+        sides = range(len(example.completions))
+        differs = len(set(example.completions)) == 2
+        return self.sft_tokens(example) > 0 or (
+            differs and any(bool(self._weights(example, side).any()) for side in sides)
+        )
+
     def sft_tokens(self, example: Example) -> int:
         return (len(example.completions[0]) - self._sft_start(example)) * self.has_sft
 

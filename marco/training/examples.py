@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets.exceptions import DatasetsError
 
 from marco.data.pairs import shared_prefix
 from marco.engines.prompts import ChatTokenizer
@@ -187,7 +188,7 @@ def _read_rows(source: Path | str) -> tuple[list[Mapping[str, Any]], Sequence[st
     except IndexError as error:
         # The library saves a dataset without rows as no shard at all, and cannot read that again.
         raise UserError(f"{source}: {EMPTY}") from error
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{source}: holds no dataset that can be read: {reason}") from error
     if not isinstance(data, datasets.Dataset):

@@ -71,12 +71,17 @@ def train_student(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     trained, held_out = split(data.examples, share=trainer.validation.share, seed=seed)
     packer = Packer(loss, loaded)
+    taught = tuple(filter(packer.teaches, trained))
+    if not taught:
+        raise UserError(
+            f"{dataset}: no token counts in the loss: the chains of each pair are equal, or masked"
+        )
     sizes = Sizes(
         batch_size=trainer.batch_size,
         micro_batch_tokens=trainer.micro_batch_tokens,
         epochs=trainer.epochs,
     )
-    steps = ChainDataModule(replace(data, examples=trained), packer, sizes, seed=seed)
+    steps = ChainDataModule(replace(data, examples=taught), packer, sizes, seed=seed)
     module = ChainModule(
         model,
         loss,
@@ -94,7 +99,13 @@ def train_student(
         bar=progress("train", steps.total_steps, "steps") if progress is not None else None,
     )
     _run(module, steps, trainer, watch)
-    metrics = _metrics(module, data, len(held_out), time.monotonic() - started)
+    counts = {
+        "examples": float(len(taught)),
+        "held_out": float(len(held_out)),
+        "dropped_too_long": float(data.dropped),
+        "dropped_without_loss": float(len(trained) - len(taught)),
+    }
+    metrics = counts | _metrics(module, time.monotonic() - started)
     if not module.is_first:
         return metrics
     settings = {"loss": loss.model_dump(), "trainer": trainer.model_dump(), "seed": seed}
@@ -317,15 +328,10 @@ def _probe(
     return Probe.of(task, problems[: trainer.samples.problems], tokenizer, trainer.samples)
 
 
-def _metrics(
-    module: ChainModule, data: ExampleSet, held_out: int, seconds: float
-) -> dict[str, float]:
+def _metrics(module: ChainModule, seconds: float) -> dict[str, float]:
     history = module.history
     return {
         "steps": float(len(history)),
-        "examples": float(len(data.examples) - held_out),
-        "held_out": float(held_out),
-        "dropped_too_long": float(data.dropped),
         "tokens": sum(row["tokens"] for row in history),
         "seconds": seconds,
         "tokens_per_second": module.tokens / module.seconds if module.seconds else 0.0,

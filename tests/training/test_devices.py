@@ -76,6 +76,7 @@ def test_two_processes_train_the_same_student_as_one(
         assert ours["rewards/margin"] == pytest.approx(theirs["rewards/margin"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_shards_give_the_gradients_of_the_whole():
     here = Path(__file__).parent / "sharded.py"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -317,15 +317,17 @@ def test_a_tokenizer_without_a_pad_token_trains_the_same(
     assert all(torch.equal(padded[name], plain[name]) for name in padded)
 
 
-def test_pairs_whose_chains_are_equal_teach_nothing(
-    start: Path, tmp_path: Path, settings: Settings
-):
-    row = {"prompt": prompt(1), "chosen": assistant("a\n"), "rejected": assistant("a\n")}
-    folder = write_rows(tmp_path / "equal", [row])
+def test_pairs_whose_chains_are_equal_are_left_out(start: Path, tmp_path: Path, settings: Settings):
+    equal = {"prompt": prompt(1), "chosen": assistant("a\n"), "rejected": assistant("a\n")}
+    folder = write_rows(tmp_path / "equal", [equal] * 2)
+    common = {"trainer": settings(epochs=1), "loss": preference(0.0)}
     ref = reference(start, folder, tmp_path / "ref")
-    out = tmp_path / "out"
-    train(start, folder, out, trainer=settings(), reference=ref, loss=preference(0.0, "all"))
-    assert all(row["grad_norm"] == 0 for row in history(out))
+    with pytest.raises(UserError, match="no token counts in the loss"):
+        train(start, folder, tmp_path / "none", reference=ref, **common)
+    folder = write_rows(tmp_path / "one", [equal, equal | {"rejected": assistant("b\n")}])
+    ref = reference(start, folder, tmp_path / "ref of one")
+    metrics = train(start, folder, tmp_path / "out", reference=ref, **common)
+    assert (metrics["examples"], metrics["dropped_without_loss"]) == (1, 1)
 
 
 def test_weights_by_kind_need_a_dataset_that_tells_kinds(

@@ -1,5 +1,6 @@
 """The modules' terms through a real tiny model, and the fp32 master weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 import yaml
 from torch import nn
 
+from marco.logps import chain_logps
 from marco.losses import PREFERENCE_LOSSES
 from marco.training.config import LossConfig
 from marco.training.data_module import Packer, Sizes, Steps
@@ -18,14 +20,25 @@ from marco.training.reference import reference_logps
 from marco.training.schedule import rate_share
 from marco.training.student import load_student
 
+from ..test_logps import in_double
+from .test_fit import slow_twin
+
 CONF = Path(__file__).parents[2] / "conf"
 
 
 def terms_and_gradients(
-    start: Path, folder: Path, settings: Any, *, name: str, mask: str, alpha: float
+    start: Path,
+    folder: Path,
+    settings: Any,
+    *,
+    name: str,
+    mask: str,
+    alpha: float,
+    logps: Any = chain_logps,
 ) -> tuple[dict[str, torch.Tensor], list[torch.Tensor], int]:
     """The terms, the gradients of the loss, and the rows that went through the head."""
     model, tokenizer = load_student(start, precision="64-true")
+    in_double(model)
     data = read_examples(folder, tokenizer, max_tokens=1000)
     reference = reference_logps(model, data, micro_batch_tokens=1000)
     # Away from the start, where h is 0 for every pair.
@@ -41,6 +54,7 @@ def terms_and_gradients(
     (step,) = Steps(data.examples, Packer(loss, reference), sizes, seed=0)
     (part,) = step.micro_batches
     module = ChainModule(model, loss, settings(), total_steps=1, thirds={})
+    module.chain_logps = partial(logps, model)
     terms, _ = module.terms(part, step)
     gradients = torch.autograd.grad(terms["loss"], list(model.parameters()))
     return terms, list(gradients), len(part.batch.head_rows)
@@ -96,6 +110,24 @@ def test_masking_the_prefix_changes_nothing_for_losses_of_h(
         for ours, theirs in zip(masked[1], plain[1], strict=True)
     )
     assert same == PREFERENCE_LOSSES[name].prefix_cancels
+
+
+@pytest.mark.parametrize("mask", ["none", "all"])
+@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
+def test_every_loss_packed_equals_separate_forwards(
+    start: Path, pairs_folder: Path, settings: Any, name: str, mask: str
+):
+    packed, separate = (
+        terms_and_gradients(
+            start, pairs_folder, settings, name=name, mask=mask, alpha=0.7, logps=logps
+        )
+        for logps in (chain_logps, slow_twin)
+    )
+    assert packed[0].keys() == separate[0].keys() == {"loss", "loss/preference", "loss/sft"}
+    for term, value in packed[0].items():
+        torch.testing.assert_close(value, separate[0][term], rtol=0, atol=1e-9)
+    for ours, theirs in zip(packed[1], separate[1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
 
 def test_what_cancels_is_not_computed(start: Path, pairs_folder: Path, settings: Any):
