@@ -146,7 +146,7 @@ def train_student(order: Order) -> None:
         probe=probe,
         lineage={"title": order.labels["title"], "student": order.config["student"]}
         | {name: path.name for name, path in order.inputs.items()},
-        progress=Progress,
+        progress=Progress if launch.is_first() else None,
     )
 
 

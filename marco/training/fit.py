@@ -27,7 +27,7 @@ from marco.training.examples import Example, ExampleSet, by_prompt, read_example
 from marco.training.module import ChainModule
 from marco.training.reference import Reference, reference_logps
 from marco.training.samples import Probe, sample
-from marco.training.strategies import strategy_of
+from marco.training.strategies import gather, strategy_of
 from marco.training.student import add_adapter, load_student, merge_adapter, save_student
 
 CHECKPOINTS = "checkpoint"  # the folder, in that of the student
@@ -106,6 +106,8 @@ def train_student(
         "dropped_without_loss": float(len(trained) - len(taught)),
     }
     metrics = counts | _metrics(module, time.monotonic() - started)
+    if trainer.strategy == "fsdp":
+        module.model = gather(module.model)
     if not module.is_first:
         return metrics
     settings = {"loss": loss.model_dump(), "trainer": trainer.model_dump(), "seed": seed}

@@ -16,6 +16,12 @@ def is_needed(trainer: TrainerConfig) -> bool:
     return trainer.world_size > 1 and IS_RANK not in os.environ
 
 
+def is_first() -> bool:
+    """Whether this process speaks for all of them."""
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    return IS_RANK not in os.environ or rank == "0"
+
+
 def launch(folder: Path, trainer: TrainerConfig) -> int:
     """Start the ranks of the training stage in `folder`, on this machine or by `trainer.launch`.
 

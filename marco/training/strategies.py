@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
     fully_shard,
     register_fsdp_forward_method,
 )
+from transformers import AutoModelForCausalLM
 
 from marco.logps import chain_logps
 from marco.training.config import TrainerConfig
@@ -56,3 +58,14 @@ def shard(model: Any, mesh: Any, precision: str) -> Callable[[TreeBatch], Tensor
     model.chain_logps = MethodType(chain_logps, model)
     register_fsdp_forward_method(model, "chain_logps")
     return model.chain_logps
+
+
+def gather(model: Any) -> Any:
+    """The whole model of a sharded one, on the CPU of the first rank; all ranks must call it."""
+    weights = get_model_state_dict(
+        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
+    whole = AutoModelForCausalLM.from_config(model.config)
+    if torch.distributed.get_rank() == 0:
+        whole.load_state_dict(weights)
+    return whole

@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from marco.logps import chain_logps
 from marco.training import tree_attention
-from marco.training.strategies import shard
+from marco.training.strategies import gather, shard
 from marco.training.tree_batch import TokenChain, TreeBatch
 
 
@@ -45,6 +45,10 @@ def main() -> None:
         torch.testing.assert_close(
             ours.grad.full_tensor(), theirs.grad, rtol=0, atol=1e-6, msg=name
         )
+    gathered = gather(sharded)
+    if rank == 0:
+        for ours, theirs in zip(gathered.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-6)
     print("same", flush=True)
     torch.distributed.destroy_process_group()
 
