@@ -5,13 +5,14 @@ python benchmarks/train.py --pairs-per-tree tree --repeats 1 --no-long
 python benchmarks/train.py --gpu    # a random Llama of 1B parameters, longer chains, MFU
 
 The pairs are the embedded main job's own (`tree`), and pairs of the same trees, 1, 4 or 16 of each.
-Four ways take turns, each in a process of its own, so that its peak memory is its own:
+Five ways take turns, each in a process of its own, so that its peak memory is its own:
 
   ours          `train_student` as `train.py` calls it; the reference is a stage before
   trl_default   DPOTrainer as it comes: fp32 weights, bf16 autocast, gradient checkpointing, its own
                 forward of the reference model; the batch is the step
   trl_best      the fastest of TRL's options for this machine, found first on a few steps (or told
                 by --best); its reference is computed before, as ours is
+  ours_in_its_dtype  the same with weights and optimiser in the dtype of TRL's best
   sft           as many tokens a step as our packed row holds, in chains of one length that share
                 nothing, by plain PyTorch with our optimiser: what unique tokens alone allow
 
@@ -77,48 +78,54 @@ BASE: Options = {
     "gradient_checkpointing": False,
     "bf16": True,
     "keeps_blocks": True,
+    "forward": 1,
+    "attn_implementation": "eager",
 }
-AXES: dict[str, list[Options]] = {
+AXES: dict[str, list[Options]] = {  # {} is as it was
+    "pairs a forward": [{}, {"forward": 2}, {"forward": 4}, {"forward": 16}],
+    "attention": [{}, {"attn_implementation": "sdpa"}],
+    "allocator": [{}, {"keeps_blocks": False}],
     "precision": [
         {},  # fp32 weights, bf16 autocast
-        {"dtype": "bfloat16", "bf16": False},  # loses updates below 1/256 of a weight
         {"bf16": False},
+        {"dtype": "bfloat16", "bf16": False},  # loses updates below 1/256 of a weight
     ],
-    "attention": [{}, {"attn_implementation": "eager"}],
-    "pairs a forward": [{}, {"forward": 4}, {"forward": 2}],
-    "allocator": [{}, {"keeps_blocks": False}],
 }
 GPU_AXES: dict[str, list[Options]] = {
-    "precision": AXES["precision"][:2],
+    "pairs a forward": [{}, {"forward": 8}, {"forward": 16}, {"forward": 32}],
     "kernels": [{}, {"use_liger_kernel": True}] if find_spec("liger_kernel") else [{}],
-    "pairs a forward": [{}, {"forward": 16}, {"forward": 8}],
+    "precision": [{}, AXES["precision"][2]],
 }
 
 
 # --- The ways. Each runs in a process that imports only what it needs. ---
 
 
-def ours(folder: Path, model: Path, *, batch: int, device: str, **_: Any) -> Figures:
+def ours(
+    folder: Path, model: Path, *, batch: int, device: str, precision: str | None = None, **_: Any
+) -> Figures:
     """Our training of the pairs in `folder`, by the function that the stage calls.
 
     Times come from the progress that it tells after each step, tokens from its log.
     """
     import csv
 
-    from marco.training.config import LossConfig, PreferenceConfig
+    from marco.training.config import LossConfig
     from marco.training.fit import train_student
 
     clock = _progress_clock(device)
-    preference = PreferenceConfig(name="dpo", beta=0.1, epsilon=None)  # as TRL's default
+    preference = {"name": "dpo", "beta": 0.1}  # as TRL's default
+    loss = {"preference": preference, "alpha": 0.0, "mask": "none", "weights": {}}
     with tempfile.TemporaryDirectory() as out:
         train_student(
             start=model,
             dataset=folder,
             reference=folder / "reference",
             out=Path(out),
-            loss=LossConfig(preference=preference, alpha=0.0, mask="none"),
-            trainer=_trainer_config(device, batch),
+            loss=LossConfig.model_validate(loss),
+            trainer=_trainer_config(device, batch, precision),
             seed=SEED,
+            run="benchmark",
             lineage={},
             progress=clock,
         )
@@ -336,7 +343,7 @@ def _progress_clock(device: str) -> Any:
     return ProgressClock
 
 
-def _trainer_config(device: str, batch: int) -> Any:
+def _trainer_config(device: str, batch: int, precision: str | None = None) -> Any:
     """What `conf/trainer/` has for preference training, in one epoch."""
     import yaml
 
@@ -347,6 +354,8 @@ def _trainer_config(device: str, batch: int) -> Any:
     values = yaml.safe_load(text)
     stages = {stage: values.pop(stage) for stage in ("sft", "preference")}
     sizes = {"epochs": 1, "batch_size": batch, "max_tokens": MAX_TOKENS}
+    sizes |= {"precision": precision} if precision else {}
+    sizes["samples"] = values["samples"] | {"every_steps": 0}
     return TrainerConfig(**values | stages["preference"] | sizes)
 
 
@@ -582,7 +591,6 @@ def measured(run: Runner, arguments: argparse.Namespace, model: Path) -> Figures
         name = arguments.pairs_per_tree[0]
         settings = {"batch": batches[name], "options": options}
         try:
-            run("trl", folders[name], model, steps=0, **settings)
             figures = run("trl", folders[name], model, steps=WARM_UP + 2, **settings)
         except RuntimeError as error:
             print(f"{options}: {error}", flush=True)
@@ -599,6 +607,7 @@ def measured(run: Runner, arguments: argparse.Namespace, model: Path) -> Figures
         "ours": ("ours", {}),
         "trl_default": ("trl", {"options": {}, "steps": count}),
         "trl_best": ("trl", {"options": best, "steps": count}),
+        "ours_in_its_dtype": ("ours", {"precision": _dtype_of(best)}),
         "sft": ("sft", {}),
     }
     runs: dict[str, dict[str, list[Figures]]] = {
@@ -632,16 +641,20 @@ def measured(run: Runner, arguments: argparse.Namespace, model: Path) -> Figures
         return [figures["peak_mb"] for figures in runs[name][way]]
 
     def ratios(figure: Callable[[str, str], list[float]], over: str) -> dict[str, float]:
-        return {
-            name: statistics.median(figure(name, "ours")) / statistics.median(figure(name, over))
-            for name in folders
-        }
+        return {name: _over(figure, name, "ours", over) for name in folders}
 
     result: Figures = {
         "over_trl_default": ratios(rates, "trl_default"),
         "over_trl_best": ratios(rates, "trl_best"),
         "of_unique_token_limit": ratios(token_rates, "sft"),
         "peak_memory_over_trl_best": ratios(peaks, "trl_best"),
+        "in_the_dtype_of_trl_best": {
+            name: {
+                "over_trl_best": _over(rates, name, "ours_in_its_dtype", "trl_best"),
+                "peak_memory_over_trl_best": _over(peaks, name, "ours_in_its_dtype", "trl_best"),
+            }
+            for name in folders
+        },
         "peak_memory_over_trl_default": ratios(peaks, "trl_default"),
         "pairs_per_s": {n: {w: _spread(rates(n, w)) for w in ways if w != "sft"} for n in folders},
         "tokens_per_s": {
@@ -667,6 +680,17 @@ def measured(run: Runner, arguments: argparse.Namespace, model: Path) -> Figures
             for n in folders
         }
     return result
+
+
+def _over(figure: Callable[[str, str], list[float]], name: str, way: str, over: str) -> float:
+    return statistics.median(figure(name, way)) / statistics.median(figure(name, over))
+
+
+def _dtype_of(options: Options) -> str:
+    """What our trainer calls the precision of TRL's options."""
+    if options.get("bf16"):
+        return "bf16-mixed"
+    return "bf16-true" if options.get("dtype") == "bfloat16" else "32-true"
 
 
 def _check_gradients(name: str, runs: Mapping[str, Sequence[Figures]]) -> None:
@@ -700,26 +724,28 @@ def _mfu(
 def long_chains(run: Runner, arguments: argparse.Namespace) -> Figures:
     """Peak memory with one pair of long chains that share half, and a large vocabulary.
 
-    Two steps, since the optimiser's state is there from the second on. Where one of the two was
-    ended, its peak is a lower bound, and `long_chain_bound` tells what the ratio is then.
+    A pair of short chains comes before, so that the optimiser's state is there. Where one of the
+    two was ended, its peak is a lower bound, and `long_chain_bound` tells what the ratio is then.
     """
-    folder, model = run.scratch / "long", run.scratch / "long_model"
+    model = run.scratch / "long_model"
     run("save_model", model, arguments.model, shape=LONG_SHAPE)
     rng, words = random.Random(SEED), Words(model)
-    rows = []
-    for number in range(2):
-        row: Row = {"id": f"long-{number}", "prompt": _message("user", words.drawn(20, rng))}
-        half = arguments.long_tokens // 2
-        shared = words.drawn(half - len(words.chat.prompt(row["prompt"])), rng)
-        for side in ("chosen", "rejected"):  # which end in one token more
-            row[side] = _message("assistant", shared + words.drawn(half - 1, rng))
-        rows.append(row)
-    steps = prepare(rows, folder, model, batch=1)
-    before = run("reference", folder, model, batch=1)
-    figures = {"reference": before}
-    if not before.get("ended"):
-        figures["ours"] = run("ours", folder, model, batch=1)
-    figures["trl_default"] = run("trl", folder, model, batch=1, options={}, steps=2)
+    rows = [_pair_of_words(words, tokens, rng) for tokens in (128, arguments.long_tokens)]
+    for order in (rows, rows[::-1]):  # one of which training takes the short pair first in
+        folder = run.scratch / f"long_{order is rows}"
+        steps = prepare(order, folder, model, batch=1)
+        if steps[0]["tokens"] < steps[1]["tokens"]:
+            break
+    figures = {}
+    for name, way, settings in (
+        ("reference", "reference", {}),
+        ("ours", "ours", {}),
+        ("trl_default", "trl", {"options": {}, "steps": 2}),
+    ):
+        if name == "ours" and figures["reference"].get("ended"):
+            continue  # there is no reference to train with
+        figures[name] = run(way, folder, model, batch=1, **settings)
+        print(f"long chains, {name}: {figures[name]}", flush=True)
     of_ours = [figures[way] for way in ("reference", "ours") if way in figures]
     ours_mb = max(each["peak_mb"] for each in of_ours)
     bounds = {
@@ -732,8 +758,17 @@ def long_chains(run: Runner, arguments: argparse.Namespace) -> Figures:
     return {
         "long_chain_memory_over_trl_default": ours_mb / figures["trl_default"]["peak_mb"],
         "long_chain_bound": bounds[ended],
-        "long_chains": figures | {"sizes": steps[0], "limit_mb": run.limit_mb},
+        "long_chains": figures | {"sizes": steps[1], "limit_mb": run.limit_mb},
     }
+
+
+def _pair_of_words(words: Words, tokens: int, rng: random.Random) -> Row:
+    """Two chains of so many tokens, prompt included, that share the first half."""
+    row: Row = {"id": f"of-{tokens}", "prompt": _message("user", words.drawn(20, rng))}
+    shared = words.drawn(tokens // 2 - len(words.chat.prompt(row["prompt"])), rng)
+    for side in ("chosen", "rejected"):  # which end in one token more
+        row[side] = _message("assistant", shared + words.drawn(tokens // 2 - 1, rng))
+    return row
 
 
 def _message(role: str, text: str) -> list[dict[str, str]]:
@@ -796,6 +831,9 @@ def main() -> None:
     arguments.batch = arguments.batch or (32 if arguments.gpu else 8)
     arguments.stretch = arguments.stretch or (8 if arguments.gpu else 1)
     load = os.getloadavg()[0]
+    from marco.termination import exit_on_sigterm
+
+    exit_on_sigterm()  # so that no child goes on alone
     result: Figures = {}
     with tempfile.TemporaryDirectory() as scratch:
         device = "cuda" if arguments.gpu else "cpu"

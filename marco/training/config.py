@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marco.losses import PREFERENCE_LOSSES
 
-Precision = Literal["bf16-master", "bf16-mixed", "32-true", "64-true"]
+Precision = Literal["bf16-master", "bf16-mixed", "bf16-true", "32-true", "64-true"]
 SaveDtype = Literal["bfloat16", "float16", "float32"]
 Accelerator = Literal["cpu", "gpu"]
 MaskScope = Literal["none", "preference", "sft", "all"]

@@ -224,18 +224,23 @@ class _Watch(pl.Callback):
     ) -> None:
         self.seconds += time.monotonic() - self.began
         module: ChainModule = pl_module
-        done, last = len(module.history), module.history[-1]
         if self.bar is not None:
+            loss = f"{module.history[-1]['loss']:.4f}"
             rate = round(module.tokens / self.seconds)
-            self.bar.update(done, loss=f"{last['loss']:.4f}", tokens_per_s=rate)
+            self.bar.update(len(module.history), loss=loss, tokens_per_s=rate)
         with uninterrupted():
-            if self.probe is not None and done % self.probe.every_steps == 0:
-                last |= sample(module.model, self.tokenizer, self.probe)
-            if self.validation is not None and done % module.settings.validation.every_steps == 0:
-                last |= module.validate(self.validation)
-                trainer.should_stop = trainer.should_stop or module.has_stalled()
+            self.look(module)
+            trainer.should_stop = trainer.should_stop or module.has_stalled()
             if time.monotonic() - self.written >= module.settings.checkpoint_every_s:
                 self.write(module)
+
+    def look(self, module: ChainModule) -> None:
+        """Add samples and held-out problems to the last step's figures, if that is due."""
+        done, last = len(module.history), module.history[-1]
+        if self.probe is not None and done % self.probe.every_steps == 0:
+            last |= sample(module.model, self.tokenizer, self.probe)
+        if self.validation is not None and done % module.settings.validation.every_steps == 0:
+            last |= module.validate(self.validation)
 
     def write(self, module: ChainModule) -> None:
         """Save where the run stands (FSDP gathers it from all devices)."""
@@ -246,8 +251,9 @@ class _Watch(pl.Callback):
         self.written = time.monotonic()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        # SIGTERM: between two steps, by `uninterrupted`.
+        # SIGTERM: after a step, by `uninterrupted`, or between two.
         if isinstance(exception, SystemExit) and pl_module.history:
+            self.look(pl_module)
             self.write(pl_module)
 
 

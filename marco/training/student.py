@@ -11,12 +11,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from marco.errors import UserError
 from marco.training import tree_attention
 from marco.training.config import LoraConfig, Precision, SaveDtype
+from marco.training.fused import fuse
 
 # What the forward in marco/logps.py was proven equal to separate forwards for.
 MODEL_TYPES = ("llama", "qwen2")
 WEIGHT_DTYPES: dict[Precision, torch.dtype] = {
     "bf16-master": torch.bfloat16,
     "bf16-mixed": torch.float32,
+    "bf16-true": torch.bfloat16,
     "32-true": torch.float32,
     "64-true": torch.float64,
 }
@@ -35,6 +37,7 @@ def load_student(folder: Path, *, precision: Precision) -> tuple[Any, Any]:
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=WEIGHT_DTYPES[precision], attn_implementation=tree_attention.NAME
     )
+    fuse(model)
     return model.train(), AutoTokenizer.from_pretrained(folder)
 
 

@@ -147,8 +147,7 @@ def tree_attention(
             query, key, value, block_mask=layout.block_mask, scale=scaling, enable_gqa=True
         )
         return out.transpose(1, 2).contiguous(), None
-    out = BlockAttention.apply(query[0], key[0], value[0], layout, scaling)
-    return out.transpose(0, 1)[None].contiguous(), None
+    return BlockAttention.apply(query[0], key[0], value[0], layout, scaling)[None], None
 
 
 @cache
@@ -161,7 +160,7 @@ def _flex() -> Any:
 class BlockAttention(Function):
     """Dense attention block by block: Q * (A + Q) products a block, where one mask costs N * N.
 
-    query: [heads, N, D]; key, value: [groups, N, D]; returns [heads, N, D]. Plain products are
+    query: [heads, N, D]; key, value: [groups, N, D]; returns [N, heads, D]. Plain products are
     twice as fast as the fused CPU kernel, whose backward is slow in bf16.
     """
 
@@ -169,12 +168,13 @@ class BlockAttention(Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scaling: float
     ) -> Tensor:
-        out = torch.empty_like(query)
+        out = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
+        by_head = out.transpose(0, 1)
         keeps = layout.keys * len(query) <= KEPT_WEIGHTS
         kept = []
         for block in layout.blocks:
             weights = _weights(query, key, block, scaling)
-            _rows(out, block).copy_(_apart(weights @ _keys(value, block), query, block))
+            _rows(by_head, block).copy_(_apart(weights @ _keys(value, block), query, block))
             if keeps:
                 kept.append(weights)
         ctx.save_for_backward(query, key, value, out, *kept)
@@ -192,7 +192,8 @@ class BlockAttention(Function):
         dtype = torch.promote_types(key.dtype, torch.float32)
         grad_key = torch.zeros(key.shape, dtype=dtype, device=key.device)
         grad_value = torch.zeros_like(grad_key)
-        of_out = (grad * out).sum(dim=-1, keepdim=True)
+        of_out = (grad * out).sum(dim=-1, keepdim=True).transpose(0, 1)
+        grad = grad.transpose(0, 1)
         for i, block in enumerate(ctx.layout.blocks):
             weights = kept[i] if kept else _weights(query, key, block, ctx.scaling)
             own = _together(grad, key, block)

@@ -63,7 +63,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).state_dict()
 
 
-@pytest.mark.parametrize("precision", ["bf16-master", "bf16-mixed", "32-true", "64-true"])
+@pytest.mark.parametrize(
+    "precision", ["bf16-master", "bf16-mixed", "bf16-true", "32-true", "64-true"]
+)
 def test_sft_learns_and_leaves_a_plain_folder(
     start: Path, sft_folder: Path, tmp_path: Path, settings: Settings, precision: str
 ):

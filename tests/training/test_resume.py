@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import random
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.2, "targets": "all-linear"}
 Settings = Callable[..., TrainerConfig]
 
 
-def child(arguments: dict[str, Any], failpoint: str) -> None:
+def child(arguments: dict[str, Any], failpoint: str, sigterm_at: int) -> None:
     """What a stage's process does, with one thread so that sums have one order."""
     torch.set_num_threads(1)
     failpoints._trigger = failpoints._Trigger(failpoint)
@@ -37,6 +36,8 @@ def child(arguments: dict[str, Any], failpoint: str) -> None:
         step(self, given)
         with arguments["out"].with_suffix(".steps").open("a") as file:
             file.write(".")
+            if file.tell() == sigterm_at:
+                os.kill(os.getpid(), signal.SIGTERM)  # within the step
 
     ChainModule._step = counted
     arguments["trainer"] = TrainerConfig(**arguments["trainer"])
@@ -54,25 +55,20 @@ class Training:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["marco.training.fit"])
 
-    def begin(self, failpoint: str = "") -> Any:
-        process = self.context.Process(target=child, args=(self.arguments, failpoint))
+    def begin(self, failpoint: str = "", sigterm_at: int = 0) -> Any:
+        arguments = self.arguments, failpoint, sigterm_at
+        process = self.context.Process(target=child, args=arguments)
         process.start()
         return process
 
-    def attempt(self, failpoint: str = "") -> int:
-        process = self.begin(failpoint)
+    def attempt(self, failpoint: str = "", sigterm_at: int = 0) -> int:
+        process = self.begin(failpoint, sigterm_at)
         process.join()
         return process.exitcode
 
     @property
     def is_finished(self) -> bool:
         return (self.out / "metrics.json").is_file()
-
-    def wait_for_checkpoint(self) -> None:
-        until = time.monotonic() + 60
-        while not (self.out / CHECKPOINTS / checkpoint.FILE).is_file():
-            assert time.monotonic() < until
-            time.sleep(0.005)
 
     @property
     def steps(self) -> int:
@@ -116,22 +112,21 @@ def test_killed_at_any_point_it_ends_with_the_same_bits(
     assert undisturbed.steps == 12 <= run.steps <= 12 + kills
 
 
-def test_sigterm_saves_between_two_steps_and_ends_with_143(
-    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+@pytest.mark.parametrize("step", [4, 5, 12])
+def test_sigterm_ends_a_step_and_its_look_saves_and_ends_with_143(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings, step: int
 ):
-    trainer = settings(epochs=80, checkpoint_every_s=0.1)
+    validation = {"share": 0.25, "every_steps": 2, "metric": "loss", "patience": 0}
+    trainer = settings(epochs=6, validation=validation)
     run = Training(start, sft_folder, tmp_path / "run", trainer)
-    process = run.begin()
-    run.wait_for_checkpoint()
-    before = checkpoint.load(run.out / CHECKPOINTS, run="test")
-    os.kill(process.pid, signal.SIGTERM)
-    process.join()
-    assert process.exitcode == 143
-    after = checkpoint.load(run.out / CHECKPOINTS, run="test")
-    assert before is not None and after is not None
-    assert len(before["history"]) <= len(after["history"]) < 240
+    assert run.attempt(sigterm_at=step) == 143
+    saved = checkpoint.load(run.out / CHECKPOINTS, run="test")
+    assert saved is not None and len(saved["history"]) == run.steps == step
+    assert run.attempt() == 0
+    # 6 examples in steps of 3, 6 times; none is taken twice.
+    assert run.steps == 12
     undisturbed = Training(start, sft_folder, tmp_path / "undisturbed", trainer)
-    assert undisturbed.attempt() == run.attempt() == 0
+    assert undisturbed.attempt() == 0
     assert run.result() == undisturbed.result()
 
 
