@@ -102,7 +102,7 @@ GPU_AXES: dict[str, list[Options]] = {
 
 
 def ours(
-    folder: Path, model: Path, *, batch: int, device: str, precision: str | None = None, **_: Any
+    folder: Path, model: Path, *, batch: int, device: str, settings: Options | None = None, **_: Any
 ) -> Figures:
     """Our training of the pairs in `folder`, by the function that the stage calls.
 
@@ -123,7 +123,7 @@ def ours(
             reference=folder / "reference",
             out=Path(out),
             loss=LossConfig.model_validate(loss),
-            trainer=_trainer_config(device, batch, precision),
+            trainer=_trainer_config(device, batch, **settings or {}),
             seed=SEED,
             run="benchmark",
             lineage={},
@@ -343,7 +343,7 @@ def _progress_clock(device: str) -> Any:
     return ProgressClock
 
 
-def _trainer_config(device: str, batch: int, precision: str | None = None) -> Any:
+def _trainer_config(device: str, batch: int, **settings: Any) -> Any:
     """What `conf/trainer/` has for preference training, in one epoch."""
     import yaml
 
@@ -354,9 +354,8 @@ def _trainer_config(device: str, batch: int, precision: str | None = None) -> An
     values = yaml.safe_load(text)
     stages = {stage: values.pop(stage) for stage in ("sft", "preference")}
     sizes = {"epochs": 1, "batch_size": batch, "max_tokens": MAX_TOKENS}
-    sizes |= {"precision": precision} if precision else {}
     sizes["samples"] = values["samples"] | {"every_steps": 0}
-    return TrainerConfig(**values | stages["preference"] | sizes)
+    return TrainerConfig(**values | stages["preference"] | sizes | settings)
 
 
 def peak_mb(device: str) -> float:
@@ -607,7 +606,7 @@ def measured(run: Runner, arguments: argparse.Namespace, model: Path) -> Figures
         "ours": ("ours", {}),
         "trl_default": ("trl", {"options": {}, "steps": count}),
         "trl_best": ("trl", {"options": best, "steps": count}),
-        "ours_in_its_dtype": ("ours", {"precision": _dtype_of(best)}),
+        "ours_in_its_dtype": ("ours", {"settings": {"precision": _dtype_of(best)}}),
         "sft": ("sft", {}),
     }
     runs: dict[str, dict[str, list[Figures]]] = {
@@ -739,7 +738,8 @@ def long_chains(run: Runner, arguments: argparse.Namespace) -> Figures:
     figures = {}
     for name, way, settings in (
         ("reference", "reference", {}),
-        ("ours", "ours", {}),
+        # TRL recomputes activations as it comes.
+        ("ours", "ours", {"settings": {"gradient_checkpointing": True}}),
         ("trl_default", "trl", {"options": {}, "steps": 2}),
     ):
         if name == "ours" and figures["reference"].get("ended"):

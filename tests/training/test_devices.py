@@ -1,7 +1,9 @@
 """Two processes on one run, and shards of a model: the same as one."""
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,7 +30,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).state_dict()
 
 
-def order(out: Path, trainer: TrainerConfig, inputs: dict[str, Path]) -> Order:
+def write_order(out: Path, trainer: TrainerConfig, inputs: dict[str, Path]) -> None:
     """A training stage as `marco.stages` writes it."""
     out.mkdir()
     values = {
@@ -45,11 +47,52 @@ def order(out: Path, trainer: TrainerConfig, inputs: dict[str, Path]) -> Order:
         "cluster": {"threads": 1},
     }
     (out / "config.yaml").write_text(json.dumps(values), encoding="utf-8")
-    return Order.read(out)
 
 
+def rank(number: int, port: int, out: Path) -> None:
+    """A process as torchrun starts it."""
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        launch.IS_RANK: "1",
+    }
+    torch.set_num_threads(1)
+    train_stage(Order.read(out))
+
+
+def by_fork(out: Path) -> None:
+    """Two ranks, forked from a process that has imported what they need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["marco.training.fit"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [context.Process(target=rank, args=(number, port, out)) for number in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+        assert process.exitcode == 0
+
+
+def by_torchrun(out: Path) -> None:
+    train_stage(Order.read(out))
+
+
+@pytest.mark.parametrize(
+    "start_ranks", [by_fork, pytest.param(by_torchrun, marks=pytest.mark.slow)]
+)
 def test_two_processes_train_the_same_student_as_one(
-    start: Path, pairs_folder: Path, tmp_path: Path, settings: Settings
+    start: Path,
+    pairs_folder: Path,
+    tmp_path: Path,
+    settings: Settings,
+    start_ranks: Callable[[Path], None],
 ):
     ref = reference(start, pairs_folder, tmp_path / "ref")
     # Five pairs of four problems make several forwards: of an odd step one rank runs an idle one.
@@ -66,7 +109,8 @@ def test_two_processes_train_the_same_student_as_one(
         lineage={},
     )
     inputs = {"start": start, "dataset": pairs_folder, "reference": ref}
-    train_stage(order(tmp_path / "two", settings(devices=2, **common), inputs))
+    write_order(tmp_path / "two", settings(devices=2, **common), inputs)
+    start_ranks(tmp_path / "two")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=0, atol=2e-5)
