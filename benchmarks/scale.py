@@ -34,7 +34,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
-from search import MODELS, config_of, peak_mb, repeated, sections, sentences
+from measures import peak_mb
+from search import MODELS, config_of, repeated, sections, sentences
 
 from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.openai import OpenAIConfig, OpenAIEngine

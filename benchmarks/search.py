@@ -18,7 +18,6 @@ engine.
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from measures import peak_mb, rounded, status_mb
 
 from marco.config import ROOT, Config, check
 from marco.engines.journal import Journal, JournaledEngine
@@ -248,7 +248,7 @@ def driver(problems: int) -> dict[str, float]:
     config = config_of("engine=scripted")
     task = make_task(config.task)
     values = sections(config)
-    before = _rss_mb()
+    before = status_mb("self", "VmRSS")
     many = repeated(task, problems)
     with tempfile.TemporaryDirectory() as folder:
         worker = SearchWorker(
@@ -284,21 +284,6 @@ def driver(problems: int) -> dict[str, float]:
         "mb": mb,
         "nodes": nodes,
     }
-
-
-def _rss_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def peak_mb() -> float:
-    """The most memory that this process has held; `ru_maxrss` would count its parent's, too."""
-    [line] = [
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmHWM:")
-    ]
-    return int(line.split()[1]) / 1024
 
 
 def _apart(*arguments: str) -> dict[str, float]:
@@ -418,16 +403,7 @@ def main() -> None:
     figures["driver_nodes_per_s"] = of_driver["nodes_per_s"]
     figures["driver"] = of_driver
     figures["driver_mb_per_10k_problems"] = of_driver["mb"]
-    print(json.dumps(_rounded(figures)))
-
-
-def _rounded(value: Any) -> Any:
-    """With four digits that count."""
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    print(json.dumps(rounded(figures)))
 
 
 if __name__ == "__main__":

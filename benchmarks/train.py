@@ -40,6 +40,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from measures import peak_mb, rounded, status_mb
+
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 0
 MAX_TOKENS = 100_000  # no pair is left out
@@ -151,7 +153,7 @@ def reference(folder: Path, model: Path, *, batch: int, device: str, **_: Any) -
         max_tokens=trainer.max_tokens,
         accelerator=trainer.accelerator,
     )
-    return {"peak_mb": peak_mb(device)}
+    return {"peak_mb": held_mb(device)}
 
 
 def trl(
@@ -222,7 +224,7 @@ def trl(
             callbacks=[Ticks()],
         )
         if not steps:
-            return {"peak_mb": peak_mb(device)}
+            return {"peak_mb": held_mb(device)}
         trainer.train()
     return clock.figures() | {"grad_norm": float(norms[0])}
 
@@ -311,7 +313,7 @@ class Clock:
 
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
-        self.peak_mb = peak_mb(self.device)
+        self.peak_mb = held_mb(self.device)
 
     def figures(self) -> Figures:
         ends = self.ends[WARM_UP:]
@@ -358,18 +360,13 @@ def _trainer_config(device: str, batch: int, **settings: Any) -> Any:
     return TrainerConfig(**values | stages["preference"] | sizes | settings)
 
 
-def peak_mb(device: str) -> float:
-    """The most memory that this process has held; `ru_maxrss` would count its parent's, too."""
+def held_mb(device: str) -> float:
+    """The most memory that this process has held on its device."""
     if device == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated() / 2**20
-    return _status_mb("self", "VmHWM")
-
-
-def _status_mb(process: int | str, name: str) -> float:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+    return peak_mb()
 
 
 # --- What starts them. ---
@@ -414,12 +411,12 @@ class Runner:
         """Wait for the child; its peak where it was ended, else None."""
         while child.poll() is None:
             try:
-                held = _status_mb(child.pid, "VmRSS")
+                held = status_mb(child.pid, "VmRSS")
             except FileNotFoundError:
                 continue
             available = Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
             if held > self.limit_mb or int(available) < 1024 * 1024:
-                peak = _status_mb(child.pid, "VmHWM")
+                peak = status_mb(child.pid, "VmHWM")
                 child.kill()
                 return peak
             time.sleep(0.05)
@@ -783,15 +780,6 @@ def _means(steps: Sequence[Figures]) -> Figures:
     return {name: statistics.mean(step[name] for step in steps) for name in steps[0]}
 
 
-def _rounded(value: Any) -> Any:
-    """With four digits that count."""
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 def _newest_pairs() -> Path:
     found = (ROOT / "outputs" / "dataset").glob("pairs-*/manifest.json")
     folders = sorted((path.parent for path in found), key=lambda path: path.stat().st_mtime)
@@ -849,7 +837,7 @@ def main() -> None:
     import torch
 
     result |= {"threads": torch.get_num_threads(), "load_before": load, "device": device}
-    print(json.dumps(_rounded(result)))
+    print(json.dumps(rounded(result)))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from marco.training.fused import RMSNorm, SwiGLU, fuse
 
-SIZES = {
-    "vocab_size": 13,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
+from ..test_logps import SIZES
 
 
 def test_gradients_are_those_of_finite_differences():
