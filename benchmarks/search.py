@@ -1,11 +1,12 @@
 """The search against the engine's own speed, the released code's schedule, and plain sampling.
 
-python benchmarks/search.py --problems 160 --few 24
+python benchmarks/search.py --problems 240 --few 24
 
-All on the embedded default, in one process, with one engine whose prefix cache is emptied between
-the parts. `search` notes its requests; `replay` then hands the very same requests to the engine at
-once, without waiting for each other's answers: the upper bound. Both twice, on half of the problems
-each. `one at a time` is the released code's schedule, on the first 12 of the problems. The chains
+All on the embedded default and its 240 problems, in one process, with one engine whose prefix cache
+is emptied between the parts. `search` notes its requests; `replay` then hands the very same
+requests to the engine at once, without waiting for each other's answers: the upper bound. `one at a
+time` is the released code's schedule, on the first 12 of the problems: four before the search, four
+between it and the replay, four after, since a shared machine is not always as fast. The chains
 of `distinct`, `released` and `plain` (whole chains sampled independently, as many tokens as
 `distinct`) are of the first few problems; so few do not fill the engine as a long run does, and
 `released` keeps one request a tree in flight, so chains per minute compare schedules as they are,
@@ -245,7 +246,7 @@ def driver(problems: int) -> dict[str, float]:
 
     That is the whole worker, with the journal's commits; the search alone is told beside it.
     """
-    config = config_of("engine=scripted")
+    config = config_of("engine=scripted", "engine.max_num_seqs=96")
     task = make_task(config.task)
     values = sections(config)
     before = status_mb("self", "VmRSS")
@@ -316,32 +317,22 @@ def parts(problems: int, few: int, *, keep_service_times: bool) -> Iterator[tupl
         alone = Noting(engine, max_in_flight=1)
         return run("one at a time", lambda: searched(single, task, many[part:12:3], alone))[1]
 
-    # In turns, since a shared machine is not always as fast.
-    meters: dict[str, list[Meter]] = {"search": [], "replay": [], "released": [one_at_a_time(0)]}
-    seconds: list[float] = []
-    for half in (0, 1):
-        noting = Noting(engine)
-        some = many[half::2]
-        _, search = run("search", lambda s=some, n=noting: searched(config, task, s, n))
-        replay = run("replay", lambda n=noting: replayed(n.requests, engine))
-        meters["search"].append(search)
-        meters["replay"].append(replay)
-        meters["released"].append(one_at_a_time(1 + half))
-        seconds += noting.seconds
+    alone = [one_at_a_time(0)]
+    noting = Noting(engine)
+    _, search = run("search", lambda: searched(config, task, many, noting))
+    alone.append(one_at_a_time(1))
+    replay = run("replay", lambda: replayed(noting.requests, engine))
+    alone.append(one_at_a_time(2))
     if keep_service_times:
-        _keep_service_times(seconds, engine.max_in_flight)
-    rates = {
-        name: sum(meter.tokens for meter in each) / sum(meter.seconds for meter in each)
-        for name, each in meters.items()
-    }
-    for name, rate in rates.items():
-        yield f"{name}_tokens_per_s", rate
-    yield "search_over_replay", rates["search"] / rates["replay"]
-    halves = zip(meters["search"], meters["replay"], strict=True)
-    yield "search_over_replay_by_half", [search.rate / replay.rate for search, replay in halves]
-    yield "search_over_released", rates["search"] / rates["released"]
-    cached = sum(meter.cached for meter in meters["search"])
-    yield "prefix_cache_hit_rate", cached / sum(meter.prompt for meter in meters["search"])
+        _keep_service_times(noting.seconds, engine.max_in_flight)
+    released = sum(meter.tokens for meter in alone) / sum(meter.seconds for meter in alone)
+    yield "search_tokens_per_s", search.rate
+    yield "replay_tokens_per_s", replay.rate
+    yield "released_tokens_per_s", released
+    yield "released_tokens_per_s_by_part", [meter.rate for meter in alone]
+    yield "search_over_replay", search.rate / replay.rate
+    yield "search_over_released", search.rate / released
+    yield "prefix_cache_hit_rate", search.cached / search.prompt
     yields: dict[str, list[Yield]] = {}
     per_minute = {}
     for name in ("distinct", "released"):
@@ -388,7 +379,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--problems", type=int, default=160)
+    parser.add_argument("--problems", type=int, default=240)
     parser.add_argument("--few", type=int, default=24, help="problems of the chains")
     parser.add_argument("--keep-service-times", action="store_true")
     parser.add_argument("--driver", type=int, help="the driver's part alone, on so many problems")
