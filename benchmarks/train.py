@@ -38,6 +38,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from measures import peak_mb, rounded, status_mb
@@ -448,16 +449,17 @@ def prepare(rows: Sequence[Row], folder: Path, model: Path, *, batch: int) -> li
 
 
 def _sizes(examples: Sequence[Any]) -> Figures:
-    """Tokens of a step: distinct ones, those of them that predict, and all without sharing."""
+    """Tokens of a step: distinct ones, those that predict what DPO counts, and all unshared."""
     children: dict[tuple[int, int], int] = {}
     heads: set[int] = set()
     plain = completions = chains = 0
     for example in examples:
+        first = len(example.prompt) - 1 + example.shared  # what is before cancels
         for completion in example.completions:
             node = -1
             for depth, token in enumerate([*example.prompt, *completion][:-1]):
                 node = children.setdefault((node, token), len(children))
-                if depth >= len(example.prompt) - 1:
+                if depth >= first:
                     heads.add(node)
             plain += len(example.prompt) + len(completion) - 1
             completions += len(completion)
@@ -718,20 +720,23 @@ def _mfu(
 
 
 def long_chains(run: Runner, arguments: argparse.Namespace) -> Figures:
-    """Peak memory with one pair of long chains that share half, and a large vocabulary.
+    """Peak memory with pairs of long chains that share half, and a large vocabulary.
 
-    A pair of short chains comes before, so that the optimiser's state is there. Where one of the
+    A step of short chains comes before, so that the optimiser's state is there. Where one of the
     two was ended, its peak is a lower bound, and `long_chain_bound` tells what the ratio is then.
     """
-    model = run.scratch / "long_model"
+    from marco.training.data_module import epoch_order
+
+    model, batch = run.scratch / "long_model", arguments.long_batch
     run("save_model", model, arguments.model, shape=LONG_SHAPE)
     rng, words = random.Random(SEED), Words(model)
-    rows = [_pair_of_words(words, tokens, rng) for tokens in (128, arguments.long_tokens)]
-    for order in (rows, rows[::-1]):  # one of which training takes the short pair first in
-        folder = run.scratch / f"long_{order is rows}"
-        steps = prepare(order, folder, model, batch=1)
-        if steps[0]["tokens"] < steps[1]["tokens"]:
-            break
+    places: list[Any] = [SimpleNamespace(prompt=place) for place in range(2 * batch)]
+    first = {each.prompt for each in epoch_order(places, seed=SEED, epoch=0)[:batch]}
+    lengths = [128 if place in first else arguments.long_tokens for place in range(2 * batch)]
+    rows = [_pair_of_words(words, tokens, rng, name=str(i)) for i, tokens in enumerate(lengths)]
+    folder = run.scratch / "long"
+    short, long = prepare(rows, folder, model, batch=batch)
+    assert short["plain_tokens"] < long["plain_tokens"], (short, long)
     figures = {}
     for name, way, settings in (
         ("reference", "reference", {}),
@@ -741,7 +746,7 @@ def long_chains(run: Runner, arguments: argparse.Namespace) -> Figures:
     ):
         if name == "ours" and figures["reference"].get("ended"):
             continue  # there is no reference to train with
-        figures[name] = run(way, folder, model, batch=1, **settings)
+        figures[name] = run(way, folder, model, batch=batch, **settings)
         print(f"long chains, {name}: {figures[name]}", flush=True)
     of_ours = [figures[way] for way in ("reference", "ours") if way in figures]
     ours_mb = max(each["peak_mb"] for each in of_ours)
@@ -755,13 +760,13 @@ def long_chains(run: Runner, arguments: argparse.Namespace) -> Figures:
     return {
         "long_chain_memory_over_trl_default": ours_mb / figures["trl_default"]["peak_mb"],
         "long_chain_bound": bounds[ended],
-        "long_chains": figures | {"sizes": steps[1], "limit_mb": run.limit_mb},
+        "long_chains": figures | {"sizes": long, "limit_mb": run.limit_mb},
     }
 
 
-def _pair_of_words(words: Words, tokens: int, rng: random.Random) -> Row:
+def _pair_of_words(words: Words, tokens: int, rng: random.Random, *, name: str) -> Row:
     """Two chains of so many tokens, prompt included, that share the first half."""
-    row: Row = {"id": f"of-{tokens}", "prompt": _message("user", words.drawn(20, rng))}
+    row: Row = {"id": name, "prompt": _message("user", words.drawn(20, rng))}
     shared = words.drawn(tokens // 2 - len(words.chat.prompt(row["prompt"])), rng)
     for side in ("chosen", "rejected"):  # which end in one token more
         row[side] = _message("assistant", shared + words.drawn(tokens // 2 - 1, rng))
@@ -810,6 +815,7 @@ def main() -> None:
     parser.add_argument("--best", type=json.loads, help="TRL's options, in place of the search")
     parser.add_argument("--no-long", action="store_true", help="without the long chains")
     parser.add_argument("--long-tokens", type=int, default=16_384)
+    parser.add_argument("--long-batch", type=int, default=8, help="pairs of their step, as TRL's")
     parser.add_argument("--limit-gb", type=float, default=20.0, help="memory of one process")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--stretch", type=int, help="tokens for each token: 1, on a GPU 8")

@@ -9,12 +9,12 @@ from torch.autograd.function import once_differentiable
 
 from marco.training.tree_batch import TreeBatch
 
-# Rows of the LM head that are turned into logits at once. It bounds memory only: 256 rows of a
-# vocabulary of 150,000 are 154 MB in fp32.
-HEAD_ROWS = 256
+# Rows and tokens of the vocabulary whose logits exist at once. They bound memory only: such a tile
+# is 32 MB in fp32.
+TILE = (1024, 8192)
 
 
-def chain_logps(model: Any, batch: TreeBatch, *, head_rows: int = HEAD_ROWS) -> Tensor:
+def chain_logps(model: Any, batch: TreeBatch, *, tile: tuple[int, int] = TILE) -> Tensor:
     """The log-probability of every completion token that a batch asks for, in nats.
 
     model: a `LlamaForCausalLM` or `Qwen2ForCausalLM` with `attn_implementation="marco_tree"`;
@@ -31,7 +31,7 @@ def chain_logps(model: Any, batch: TreeBatch, *, head_rows: int = HEAD_ROWS) -> 
         model.lm_head.weight,
         batch.target_head_rows,
         batch.target_ids,
-        head_rows,
+        tile,
     )
     return torch.cat([logps, logps.new_zeros(1)])[batch.chain_targets]
 
@@ -39,24 +39,34 @@ def chain_logps(model: Any, batch: TreeBatch, *, head_rows: int = HEAD_ROWS) -> 
 class TargetLogps(Function):
     """The log-probability of token `ids[m]` after the hidden state of row `rows[m]`.
 
-    hidden: [R, H]; weight: [V, H] of the LM head; rows (sorted), ids: [M]. Logits exist for
-    `head_rows` rows at a time, and the backward computes them again, so [R, V] is never held.
+    hidden: [R, H]; weight: [V, H] of the LM head; rows (sorted), ids: [M]. Logits exist for a tile
+    of `tile` rows and tokens at a time, and the backward computes them again, so neither [R, V] nor
+    a row of it is ever held.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, rows: Tensor, ids: Tensor, head_rows: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        rows: Tensor,
+        ids: Tensor,
+        tile: tuple[int, int],
     ) -> Tensor:
         dtype = torch.promote_types(hidden.dtype, torch.float32)
-        logps = torch.empty(len(ids), dtype=dtype, device=hidden.device)
+        logps = torch.zeros(len(ids), dtype=dtype, device=hidden.device)
         totals = torch.empty(len(hidden), dtype=dtype, device=hidden.device)
-        for chunk, targets in _chunks(len(hidden), rows, head_rows):
-            logits = (hidden[chunk] @ weight.T).to(dtype)
-            own = rows[targets] - chunk.start
-            totals[chunk] = logits.logsumexp(dim=-1)
-            logps[targets] = logits[own, ids[targets]] - totals[chunk][own]
+        for chunk, targets in _chunks(len(hidden), rows, tile[0]):
+            own, sums = rows[targets] - chunk.start, []
+            for some in _slices(len(weight), tile[1]):
+                logits = (hidden[chunk] @ weight[some].T).to(dtype)
+                sums.append(logits.logsumexp(dim=-1))
+                column, is_here = _columns(ids[targets], some)
+                logps[targets] += torch.where(is_here, logits[own, column], 0)
+            totals[chunk] = torch.stack(sums).logsumexp(dim=0)
+            logps[targets] -= totals[chunk][own]
         ctx.save_for_backward(hidden, weight, rows, ids, totals)
-        ctx.head_rows = head_rows
+        ctx.tile = tile
         return logps
 
     @staticmethod
@@ -66,24 +76,36 @@ class TargetLogps(Function):
     ) -> tuple[Tensor | None, ...]:
         hidden, weight, rows, ids, totals = ctx.saved_tensors
         grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        for chunk, targets in _chunks(len(hidden), rows, ctx.head_rows):
+        for chunk, targets in _chunks(len(hidden), rows, ctx.tile[0]):
             own = rows[targets] - chunk.start
             row_grad = grad.new_zeros(chunk.stop - chunk.start).index_add_(0, own, grad[targets])
-            # d logp / d logits is 1 at the target, minus the probabilities.
-            logits = (hidden[chunk] @ weight.T).to(grad.dtype)
-            grad_logits = logits.sub_(totals[chunk, None]).exp_().mul_(-row_grad[:, None])
-            grad_logits.index_put_((own, ids[targets]), grad[targets], accumulate=True)
-            grad_logits = grad_logits.to(weight.dtype)
-            grad_hidden[chunk] = grad_logits @ weight
-            grad_weight.addmm_(grad_logits.T, hidden[chunk])
+            grad_rows = torch.zeros_like(hidden[chunk], dtype=grad.dtype)
+            for some in _slices(len(weight), ctx.tile[1]):
+                # d logp / d logits is 1 at the target, minus the probabilities.
+                logits = (hidden[chunk] @ weight[some].T).to(grad.dtype)
+                grad_logits = logits.sub_(totals[chunk, None]).exp_().mul_(-row_grad[:, None])
+                column, is_here = _columns(ids[targets], some)
+                grad_logits.index_put_((own, column), grad[targets] * is_here, accumulate=True)
+                grad_logits = grad_logits.to(weight.dtype)
+                grad_rows += grad_logits @ weight[some]
+                grad_weight[some].addmm_(grad_logits.T, hidden[chunk])
+            grad_hidden[chunk] = grad_rows
         return grad_hidden, grad_weight, None, None, None
 
 
 def _chunks(count: int, rows: Tensor, size: int) -> list[tuple[slice, slice]]:
     """Slices of `size` of `count` head rows, each with the slice of the targets on them."""
-    starts = list(range(0, count, size))
+    chunks = _slices(count, size)
+    starts = [chunk.start for chunk in chunks]
     edges = torch.searchsorted(rows, torch.tensor([*starts, count], device=rows.device)).tolist()
-    return [
-        (slice(start, min(start + size, count)), slice(edges[i], edges[i + 1]))
-        for i, start in enumerate(starts)
-    ]
+    return [(chunk, slice(*edges[i : i + 2])) for i, chunk in enumerate(chunks)]
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _columns(ids: Tensor, some: slice) -> tuple[Tensor, Tensor]:
+    """The column of each token in a tile, and whether it has one there; else it is any."""
+    is_here = (ids >= some.start) & (ids < some.stop)
+    return (ids - some.start).clamp(0, some.stop - some.start - 1), is_here

@@ -49,6 +49,7 @@ VOLATILE = {
     *("strategy", "devices", "nodes", "launch", "checkpoint_every_s", "samples"),
 }
 RESUMED = {"journal", "checkpoint"}  # folders of a stage that its next attempt goes on from
+DROPPED = {"checkpoint"}  # those of them that are of no use once the stage is finished
 PRELOAD = ["marco.preload"]
 CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -212,6 +213,8 @@ def _run(
     os.rename(part, folder)
     cross("stage.rename.after")
     _sync(folder.parent)
+    for name in DROPPED:  # not before: a next attempt would have needed it
+        shutil.rmtree(folder / name, ignore_errors=True)
     print(f"{stage.kind} {folder.name}: done in {duration(seconds)}", flush=True)
 
 
@@ -290,7 +293,7 @@ def _seal(part: Path) -> dict[str, dict[str, Any]]:
     files = {}
     for path in sorted(p for p in part.rglob("*") if p.is_file() and not p.is_symlink()):
         name = str(path.relative_to(part))
-        if name.startswith("wandb/"):
+        if path.relative_to(part).parts[0] in {"wandb", *DROPPED}:
             continue
         _sync(path)
         files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}

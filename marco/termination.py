@@ -15,26 +15,20 @@ def exit_on_sigterm() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put SIGTERM off to the end of the block."""
+    """Put SIGTERM off to the end of the block, of the outermost where one holds another."""
     global _busy
-    _busy = True
+    before, _busy = _busy, True
     try:
         yield
     finally:
-        _busy = False
-    if _told:
+        _busy = before
+    if _told and not _busy:
         sys.exit(143)
 
 
 def is_told() -> bool:
     """Whether a signal waits for the end of an uninterrupted block."""
     return _told
-
-
-def tell() -> None:
-    """End at the end of the uninterrupted block, as by a signal."""
-    global _told
-    _told = True
 
 
 def _on_sigterm(*_: object) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -239,12 +240,14 @@ def limit_threads(threads: int | None) -> None:
 
 def end_with_script() -> None:
     """A stage whose script was killed must not write on beside the one that takes its place."""
-    script = parent_process()
-    if script is None:
-        return
+    script, starter = parent_process(), os.getppid()
 
     def watch() -> None:
-        script.join()
+        if script is not None:
+            script.join()
+        else:  # a rank, of torchrun's
+            while os.getppid() == starter:
+                time.sleep(0.2)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -77,10 +77,12 @@ def separate_logps(model: nn.Module, chains: list[TokenChain]) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def assert_equal_to_separate(model: nn.Module, chains: list[TokenChain], head_rows: int) -> None:
+def assert_equal_to_separate(
+    model: nn.Module, chains: list[TokenChain], tile: tuple[int, int]
+) -> None:
     torch.manual_seed(1)
     model.set_attn_implementation(tree_attention.NAME)
-    packed = chain_logps(model, TreeBatch.pack(chains), head_rows=head_rows)
+    packed = chain_logps(model, TreeBatch.pack(chains), tile=tile)
     # A random weight per token: each value has its own part in the gradients.
     weights = torch.randn_like(packed)
     separate = separate_logps(model, chains)
@@ -110,12 +112,12 @@ TREES = [
 
 @pytest.mark.parametrize("kept_weights", [0, 2**24])
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("head_rows", [1, 3, 1000])
+@pytest.mark.parametrize("tile", [(1, 1000), (3, 4), (1000, 1), (1000, 1000)])
 def test_packed_trees_equal_separate_forwards(
-    name: str, head_rows: int, kept_weights: int, monkeypatch: pytest.MonkeyPatch
+    name: str, tile: tuple[int, int], kept_weights: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(tree_attention, "KEPT_WEIGHTS", kept_weights)
-    assert_equal_to_separate(MODELS[name], TREES, head_rows)
+    assert_equal_to_separate(MODELS[name], TREES, tile)
 
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple)
@@ -141,19 +143,19 @@ def trees(draw: st.DrawFn) -> list[TokenChain]:
 @given(
     forest=st.lists(trees(), min_size=1, max_size=3),
     name=st.sampled_from(sorted(MODELS)),
-    head_rows=st.integers(1, 4),
+    tile=st.tuples(st.integers(1, 4), st.integers(1, 20)),
     rows=st.integers(1, 8),
     kept_weights=st.sampled_from([0, 2**24]),
 )
 def test_any_forest_equals_separate_forwards(
-    forest: list, name: str, head_rows: int, rows: int, kept_weights: int
+    forest: list, name: str, tile: tuple[int, int], rows: int, kept_weights: int
 ):
     chains = [own for tree in forest for own in tree]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree_attention, "MIN_ROWS", rows)
         patch.setattr(tree_attention, "MAX_ROWS", 2 * rows)
         patch.setattr(tree_attention, "KEPT_WEIGHTS", kept_weights)
-        assert_equal_to_separate(MODELS[name], chains, head_rows)
+        assert_equal_to_separate(MODELS[name], chains, tile)
 
 
 @settings(max_examples=20, deadline=None)

@@ -17,6 +17,9 @@ from marco.stages import Stage, StageFailed, read_manifest
 
 def cheap_work(folder):
     """A stage's work without models: writes its inputs, counts its runs, fails as it is told."""
+    for name in stages.RESUMED:
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "state").write_text("as far as it came")
     order = json.loads((folder / "config.yaml").read_text())
     (folder / "out.txt").write_text(json.dumps(order["inputs"]))
     with open(order["config"]["count"], "a") as file:
@@ -53,6 +56,9 @@ def test_a_finished_stage_is_returned_and_not_run_again(tmp_path):
     manifest = read_manifest(first)
     assert manifest["status"] == "finished"
     assert manifest["files"]["out.txt"]["bytes"] == 2
+    # What is of no use to a finished stage is neither sealed nor left.
+    assert "journal/state" in manifest["files"] and "checkpoint/state" not in manifest["files"]
+    assert (first / "journal" / "state").is_file() and not (first / "checkpoint").exists()
     assert first.name == f"a-{manifest['key'][:8]}"
 
 

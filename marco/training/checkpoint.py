@@ -16,13 +16,14 @@ from marco.errors import UserError
 from marco.failpoints import cross
 
 FILE = "checkpoint.pt"
-SCHEMA = 1
+SCHEMA = 2
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint whole or not at all; the one before it stays until it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".{FILE}.new"
+    # A name of its own: what a killed script has left behind may still be writing, too.
+    new = folder / f".{FILE}.{os.getpid()}.new"
     cross("checkpoint.write.before")
     with new.open("wb") as file:
         torch.save({"schema": SCHEMA, **state}, file)
@@ -39,8 +40,11 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
         os.close(descriptor)
 
 
-def load(folder: Path, *, run: str) -> dict[str, Any] | None:
-    """The last checkpoint, None where there is none; UserError for one of another run."""
+def load(folder: Path, *, run: str, strategy: str) -> dict[str, Any] | None:
+    """The last checkpoint, None where there is none.
+
+    UserError for one of another run, or that another strategy has written.
+    """
     path = folder / FILE
     if not path.is_file():
         return None
@@ -55,6 +59,11 @@ def load(folder: Path, *, run: str) -> dict[str, Any] | None:
             f"{path}: belongs to a run with another config, dataset or student; delete it, or "
             "train in another folder"
         )
+    if state["strategy"] != strategy:
+        raise UserError(
+            f"{path}: was written with trainer.strategy={state['strategy']}: go on with that, or "
+            "delete it"
+        )
     return state
 
 
@@ -67,6 +76,7 @@ def state_of(module: Any, *, run: str) -> dict[str, Any]:
         weights, moments = [p.detach() for p in trained], optimizer.state_dict()
     return {
         "run": run,
+        "strategy": module.settings.strategy,
         "weights": weights,
         "optimizer": moments,
         "schedule": module.lr_schedulers().state_dict(),

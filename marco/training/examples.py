@@ -139,6 +139,7 @@ class _Reader:
             return (*begin, *self.chat.encode(prompt))
         if not prompt:
             raise UserError(f"{self.where}: has no prompt")
+        _check_messages(f"{self.where}: prompt", prompt)
         return self.chat.prompt(prompt)
 
     def completion(self, side: str) -> tuple[tuple[int, ...], tuple[tuple[str, int], ...]]:
@@ -175,11 +176,22 @@ class _Reader:
         if isinstance(self.row[side], str):
             return self.row[side]
         messages = self._messages(side)
+        _check_messages(f"{self.where}: {side}", messages)
         if self.row.get("prompt") is not None and len(messages) != 1:
             raise UserError(f"{self.where}: {side} must be exactly one assistant message")
         if not messages or messages[-1]["role"] != "assistant":
             raise UserError(f"{self.where}: {side} must end in an assistant message")
         return messages[-1]["content"]
+
+
+def _check_messages(where: str, messages: Any) -> None:
+    fine = isinstance(messages, list) and all(
+        isinstance(message, Mapping) and isinstance(message.get(name), str)
+        for message in messages
+        for name in ("role", "content")
+    )
+    if not fine:
+        raise UserError(f"{where}: expected a text, or messages with role and content")
 
 
 def _read_rows(source: Path | str) -> tuple[list[Mapping[str, Any]], Sequence[str]]:

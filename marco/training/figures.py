@@ -12,7 +12,10 @@ from marco.training.data_module import MicroBatch
 
 @dataclass(frozen=True, kw_only=True)
 class PairFigures:
-    """One pair: log-ratios to the reference over the tokens that the loss counts, in nats."""
+    """One pair: log-ratios to the reference over the tokens that the loss counts, in nats.
+
+    Where the loss takes no reference, they are log-probabilities.
+    """
 
     row: int
     chosen: float
@@ -41,7 +44,11 @@ class PairFigures:
 
 
 def pair_statistics(
-    pairs: Sequence[PairFigures], *, scale: float, thirds: Mapping[int, str]
+    pairs: Sequence[PairFigures],
+    *,
+    scale: float,
+    has_reference: bool,
+    thirds: Mapping[int, str],
 ) -> dict[str, float]:
     """Means over the pairs of a step; rewards are log-ratios times `scale` (beta).
 
@@ -57,10 +64,11 @@ def pair_statistics(
         "rewards/rejected": scale * mean(pair.rejected for pair in pairs),
         "rewards/margin": mean(margins),
         "rewards/accuracy": mean(margin > 0 for margin in margins),
-        "rewards/chosen_below_reference": mean(pair.chosen < 0 for pair in pairs),
         "length/chosen": mean(pair.chosen_tokens for pair in pairs),
         "length/rejected": mean(pair.rejected_tokens for pair in pairs),
     }
+    if has_reference:
+        figures["rewards/chosen_below_reference"] = mean(pair.chosen < 0 for pair in pairs)
     for third in ("short", "medium", "long"):
         own = [m for m, p in zip(margins, pairs, strict=True) if thirds[p.row] == third]
         if own:

@@ -4,10 +4,10 @@ import csv
 import json
 import logging
 import random
-import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,9 @@ def train_student(
     one. `lineage` goes into the model card; `probe` is a task, and the problems that the student is
     sampled on meanwhile. `run` names the run, by all that its result depends on: one that was
     broken off goes on from its last checkpoint in `out`, with bitwise the same weights and log on a
-    CPU. Returns the metrics of `metrics.json`. Raises `UserError` for unusable folders, a loss that
-    does not fit the dataset, a reference or checkpoint of something else, and a loss that is not
-    finite.
+    CPU; the folder of checkpoints is left to the caller. Returns the metrics of `metrics.json`.
+    Raises `UserError` for unusable folders, a loss that does not fit the dataset, a reference or
+    checkpoint of something else, and a loss that is not finite.
     """
     started = time.monotonic()
     _check_device(trainer.accelerator)
@@ -92,33 +92,38 @@ def train_student(
     watch = _Watch(
         checkpoints=out / CHECKPOINTS,
         run=run,
-        saved=checkpoint.load(out / CHECKPOINTS, run=run),
+        saved=checkpoint.load(out / CHECKPOINTS, run=run, strategy=trainer.strategy),
         probe=_probe(probe, tokenizer, trainer),
         tokenizer=tokenizer,
         validation=Steps(held_out, packer, sizes, seed=seed).step(held_out) if held_out else None,
         bar=progress("train", steps.total_steps, "steps") if progress is not None else None,
     )
-    _run(module, steps, trainer, watch)
-    counts = {
-        "examples": float(len(taught)),
-        "held_out": float(len(held_out)),
-        "dropped_too_long": float(data.dropped),
-        "dropped_without_loss": float(len(trained) - len(taught)),
-    }
-    metrics = counts | _metrics(module, time.monotonic() - started)
-    if trainer.strategy == "fsdp":
-        module.model = gather(module.model)
-    if not module.is_first:
-        return metrics
     settings = {"loss": loss.model_dump(), "trainer": trainer.model_dump(), "seed": seed}
-    out.mkdir(parents=True, exist_ok=True)
-    if trainer.lora is not None:
-        merge_adapter(module.model)
-    save_student(
-        module.model, tokenizer, out, dtype=trainer.save_dtype, settings=settings, lineage=lineage
-    )
-    _write_log(out, module.history, metrics)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    with watch.kept_if_told():
+        _run(module, steps, trainer, watch)
+        counts = {
+            "examples": float(len(taught)),
+            "held_out": float(len(held_out)),
+            "dropped_too_long": float(data.dropped),
+            "dropped_without_loss": float(len(trained) - len(taught)),
+        }
+        metrics = counts | _metrics(module, time.monotonic() - started)
+        if trainer.strategy == "fsdp":
+            module.model = gather(module.model)
+        if not module.is_first:
+            return metrics
+        out.mkdir(parents=True, exist_ok=True)
+        if trainer.lora is not None:
+            merge_adapter(module.model)
+        save_student(
+            module.model,
+            tokenizer,
+            out,
+            dtype=trainer.save_dtype,
+            settings=settings,
+            lineage=lineage,
+        )
+        _write_log(out, module.history, metrics)
     return metrics
 
 
@@ -202,6 +207,7 @@ class _Watch(pl.Callback):
 
     def __post_init__(self) -> None:
         self.seconds = 0.0
+        self.last: Mapping[str, Any] | None = None
         self.written = self.began = time.monotonic()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -231,7 +237,9 @@ class _Watch(pl.Callback):
         with uninterrupted():
             self.look(module)
             trainer.should_stop = trainer.should_stop or module.has_stalled()
-            if time.monotonic() - self.written >= module.settings.checkpoint_every_s:
+            is_due = time.monotonic() - self.written >= module.settings.checkpoint_every_s
+            # All devices write together, so the clock of one decides.
+            if trainer.strategy.broadcast(is_due):
                 self.write(module)
 
     def look(self, module: ChainModule) -> None:
@@ -249,6 +257,21 @@ class _Watch(pl.Callback):
             if module.is_first:
                 checkpoint.save(self.checkpoints, state)
         self.written = time.monotonic()
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        # Of shards all devices would have to gather it, and a signal may reach only one.
+        if pl_module.is_first and pl_module.settings.strategy != "fsdp":
+            self.last = checkpoint.state_of(pl_module, run=self.run)
+
+    @contextmanager
+    def kept_if_told(self) -> Iterator[None]:
+        """Write a checkpoint where SIGTERM comes after the last step, as the student is saved."""
+        try:
+            yield
+        except SystemExit:
+            if self.last is not None:
+                checkpoint.save(self.checkpoints, self.last)
+            raise
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         # SIGTERM: after a step, by `uninterrupted`, or between two.
@@ -284,7 +307,9 @@ def _run(
         with warnings.catch_warnings():
             # Lightning 2.6.6 still makes a LeafSpec, which torch 2.13 deprecates.
             warnings.filterwarnings("ignore", r".isinstance\(treespec, LeafSpec\)", FutureWarning)
-            trainer.fit(module, datamodule=steps)
+            # What is told to one of several devices, all do together, after the same step.
+            with uninterrupted() if settings.world_size > 1 else nullcontext():
+                trainer.fit(module, datamodule=steps)
     finally:
         lightning_log.setLevel(level)
     module.seconds = watch.seconds
@@ -309,10 +334,10 @@ def _check_fit(
         raise UserError(f"{dataset}: holds {has}, but this loss needs {wants}")
     if loss.preference is not None and _uses_reference(loss) and reference is None:
         raise UserError(f"the loss {loss.preference.name} needs a reference: write it first")
-    if loss.weights and not all(data.examples[0].kinds):
+    if loss.weights and (untold := [e.row for e in data.examples if not all(e.kinds)]):
         raise UserError(
-            f"{dataset}: does not tell the kinds of its nodes, which loss.weights needs; build it "
-            "from trees, or set loss.weights={}"
+            f"{dataset}: row {untold[0]} does not tell the kinds of its nodes, which loss.weights "
+            "needs; build it from trees, or set loss.weights={}"
         )
 
 

@@ -1,6 +1,7 @@
 """A thin Lightning module: one step = all its micro-batches, one update, one row of the log."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -144,11 +145,12 @@ class ChainModule(pl.LightningModule):
             pairs += own
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach())
+        own_parts = [part for part in step.micro_batches if part.examples]  # without idle ones
         counts = {
-            "tokens": sum(part.batch.tokens for part in step.micro_batches),
-            "plain_tokens": sum(part.plain_tokens for part in step.micro_batches),
-            "shared_tokens": sum(part.shared_tokens for part in step.micro_batches),
-            "completion_tokens": sum(int(part.lengths.sum()) for part in step.micro_batches),
+            "tokens": sum(part.batch.tokens for part in own_parts),
+            "plain_tokens": sum(part.plain_tokens for part in own_parts),
+            "shared_tokens": sum(part.shared_tokens for part in own_parts),
+            "completion_tokens": sum(int(part.lengths.sum()) for part in own_parts),
         }
         self.tokens += counts["tokens"]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -167,7 +169,7 @@ class ChainModule(pl.LightningModule):
             self.masters.copy_to_model()
         figures = {
             **sums,
-            **pair_statistics(pairs, scale=self._scale, thirds=self.thirds),
+            **self._of_pairs(pairs),
             "grad_norm": float(norm),
             "learning_rate": float(rate),
             "tokens": float(counts["tokens"]),
@@ -178,7 +180,7 @@ class ChainModule(pl.LightningModule):
         self.history.append(figures)
         self.log_dict({f"train/{name}": value for name, value in figures.items()})
         if self.shared and self._any_told():
-            termination.tell()
+            sys.exit(143)
 
     @torch.no_grad()
     def validate(self, step: Step) -> dict[str, float]:
@@ -187,12 +189,19 @@ class ChainModule(pl.LightningModule):
         sums: dict[str, float] = {}
         pairs: list[PairFigures] = []
         for part in step.to(self.device).micro_batches:
-            terms, own = self.terms(part, step)
+            with self.trainer.precision_plugin.val_step_context():
+                terms, own = self.terms(part, step)
             pairs += own
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
         self.model.train()
-        figures = sums | pair_statistics(pairs, scale=self._scale, thirds=self.thirds)
+        figures = sums | self._of_pairs(pairs)
+        metric = self.settings.validation.metric
+        if metric not in figures:
+            raise UserError(
+                f"trainer.validation.metric={metric}: held-out problems have no such figure; "
+                f"there are {', '.join(figures)}"
+            )
         return {f"validation/{name}": value for name, value in figures.items()}
 
     def has_stalled(self) -> bool:
@@ -215,11 +224,16 @@ class ChainModule(pl.LightningModule):
         """Whether other devices work on the same step."""
         return self._trainer is not None and self.trainer.world_size > 1
 
-    @property
-    def _scale(self) -> float:
-        """What makes a reward of a log-ratio."""
-        preference = self.loss.preference
-        return 1.0 if preference is None else float(preference.knobs.get("beta", 1.0))
+    def _of_pairs(self, pairs: Sequence[PairFigures]) -> dict[str, float]:
+        if self.loss.preference is None:
+            return {}
+        loss = PREFERENCE_LOSSES[self.loss.preference.name]
+        return pair_statistics(
+            pairs,
+            scale=float(self.loss.preference.knobs.get("beta", 1.0)),
+            has_reference=loss.uses_reference,
+            thirds=self.thirds,
+        )
 
     def _of_all_devices(
         self, sums: dict[str, float], counts: dict[str, int], pairs: list[PairFigures]

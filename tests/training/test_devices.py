@@ -3,26 +3,32 @@
 import json
 import multiprocessing
 import os
+import shlex
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from marco.training import launch
-from marco.training.config import TrainerConfig
-from marco.training.fit import train_student
+from marco.termination import exit_on_sigterm
+from marco.training import checkpoint, launch
+from marco.training.config import LossConfig, TrainerConfig
+from marco.training.fit import CHECKPOINTS, _Watch, train_student
 from marco.work import Order
 from marco.work import train_student as train_stage
 
 from .test_fit import history, preference, reference
 
 Settings = Callable[..., TrainerConfig]
+SFT = LossConfig(preference=None, alpha=1.0, mask="none", weights={})
 TASK = Path(__file__).parents[2] / "conf" / "task" / "arithmetic.yaml"
 
 
@@ -30,7 +36,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).state_dict()
 
 
-def write_order(out: Path, trainer: TrainerConfig, inputs: dict[str, Path]) -> None:
+def write_order(
+    out: Path, trainer: TrainerConfig, inputs: dict[str, Path], *, loss: LossConfig | None = None
+) -> None:
     """A training stage as `marco.stages` writes it."""
     out.mkdir()
     values = {
@@ -38,7 +46,7 @@ def write_order(out: Path, trainer: TrainerConfig, inputs: dict[str, Path]) -> N
         "key": "key",
         "config": {
             "student": str(inputs["start"]),
-            "loss": preference().model_dump(),
+            "loss": (loss or preference()).model_dump(),
             "trainer": trainer.model_dump(),
             "seed": 0,
         },
@@ -49,8 +57,18 @@ def write_order(out: Path, trainer: TrainerConfig, inputs: dict[str, Path]) -> N
     (out / "config.yaml").write_text(json.dumps(values), encoding="utf-8")
 
 
-def rank(number: int, port: int, out: Path) -> None:
-    """A process as torchrun starts it."""
+def rank(number: int, port: int, out: Path, told_before: int) -> None:
+    """A process as torchrun starts it; the second is told to end between two steps."""
+    if number == 1 and told_before:
+        step = _Watch.on_train_batch_start
+
+        def told(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+            if len(module.history) + 1 == told_before:
+                os.kill(os.getpid(), signal.SIGTERM)
+            step(self, trainer, module, *rest)
+
+        _Watch.on_train_batch_start = told
+    exit_on_sigterm()
     os.environ |= {
         "TORCHELASTIC_RUN_ID": "test",
         "MASTER_ADDR": "127.0.0.1",
@@ -65,23 +83,26 @@ def rank(number: int, port: int, out: Path) -> None:
     train_stage(Order.read(out))
 
 
-def by_fork(out: Path) -> None:
-    """Two ranks, forked from a process that has imported what they need."""
+def by_fork(out: Path, *, told_before: int = 0) -> list[int | None]:
+    """Two ranks, forked from a process that has imported what they need; their exit codes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["marco.training.fit"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [context.Process(target=rank, args=(number, port, out)) for number in (0, 1)]
+    ranks = [
+        context.Process(target=rank, args=(number, port, out, told_before)) for number in (0, 1)
+    ]
     for process in ranks:
         process.start()
     for process in ranks:
         process.join()
-        assert process.exitcode == 0
+    return [process.exitcode for process in ranks]
 
 
-def by_torchrun(out: Path) -> None:
+def by_torchrun(out: Path) -> list[int | None]:
     train_stage(Order.read(out))
+    return [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +113,7 @@ def test_two_processes_train_the_same_student_as_one(
     pairs_folder: Path,
     tmp_path: Path,
     settings: Settings,
-    start_ranks: Callable[[Path], None],
+    start_ranks: Callable[[Path], list[int | None]],
 ):
     ref = reference(start, pairs_folder, tmp_path / "ref")
     # Five pairs of four problems make several forwards: of an odd step one rank runs an idle one.
@@ -110,7 +131,7 @@ def test_two_processes_train_the_same_student_as_one(
     )
     inputs = {"start": start, "dataset": pairs_folder, "reference": ref}
     write_order(tmp_path / "two", settings(devices=2, **common), inputs)
-    start_ranks(tmp_path / "two")
+    assert start_ranks(tmp_path / "two") == [0, 0]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=0, atol=2e-5)
@@ -118,6 +139,59 @@ def test_two_processes_train_the_same_student_as_one(
     for ours, theirs in rows:
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
         assert ours["rewards/margin"] == pytest.approx(theirs["rewards/margin"], abs=1e-4)
+
+
+def test_a_signal_to_one_process_ends_both_after_the_same_step(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    # 8 examples in steps of 3, twice.
+    trainer = settings(devices=2, save_dtype="float32")
+    inputs = {"start": start, "dataset": sft_folder}
+    for name in ("undisturbed", "told"):
+        write_order(tmp_path / name, trainer, inputs, loss=SFT)
+    assert by_fork(tmp_path / "undisturbed") == [0, 0]
+    assert by_fork(tmp_path / "told", told_before=4) == [143, 143]
+    saved = checkpoint.load(tmp_path / "told" / CHECKPOINTS, run="key", strategy="ddp")
+    assert saved is not None and len(saved["history"]) == 4
+    assert by_fork(tmp_path / "told") == [0, 0]
+    undisturbed, told = weights(tmp_path / "undisturbed"), weights(tmp_path / "told")
+    for name, weight in undisturbed.items():
+        torch.testing.assert_close(told[name], weight, rtol=0, atol=1e-6)
+
+
+def launcher(out: Path, trainer: TrainerConfig) -> None:
+    launch.launch(out, trainer)
+
+
+def test_what_was_launched_ends_with_a_process_that_is_killed(tmp_path: Path, settings: Settings):
+    told = tmp_path / "told"
+    script = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w')); time.sleep(60)"
+    command = f"{sys.executable} -c {shlex.quote(script)} {told}"
+    trainer = settings(devices=2, launch=command)
+    stage = multiprocessing.get_context("forkserver").Process(
+        target=launcher, args=(tmp_path, trainer)
+    )
+    stage.start()
+    started = wait_for(lambda: told.exists() and told.read_text().strip())
+    os.kill(stage.pid, signal.SIGKILL)
+    stage.join()
+    wait_for(lambda: not is_alive(int(started)))
+
+
+def wait_for(found: Callable[[], Any]) -> Any:
+    for _ in range(200):
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not come in 10 s")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 @pytest.mark.slow

@@ -127,6 +127,12 @@ def test_pairs_from_outside_in_all_of_their_forms(tokenizer: Any, tmp_path: Path
         ({"chosen": "a", "rejected": "b"}, "row 0: a text needs a prompt column"),
         ({"prompt": prompt(1), "completion": prompt(2)}, "must end in an assistant message"),
         ({"completion": assistant("2")}, "row 0: has no prompt"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": None},
+            "rejected: expected a text",
+        ),
+        ({"prompt": "a", "completion": [{"role": "assistant"}]}, "completion: expected a text, or"),
+        ({"prompt": 3, "completion": "b"}, "row 0: prompt: expected a text, or messages"),
     ],
 )
 def test_rows_that_cannot_be_read_are_told(

@@ -20,7 +20,7 @@ THIRDS = {0: "short", 1: "short", 2: "long"}
 
 def test_figures_by_hand():
     pairs = [pair(0, 2, 0, (4, 2)), pair(1, -1, 0, (3, 4)), pair(2, -1, -4, (9, 4))]
-    figures = pair_statistics(pairs, scale=0.1, thirds=THIRDS)
+    figures = pair_statistics(pairs, scale=0.1, has_reference=True, thirds=THIRDS)
     # Margins 2, -1, 3; differences of length 2, -1, 5.
     assert figures == pytest.approx(
         {
@@ -41,5 +41,13 @@ def test_figures_by_hand():
 
 def test_a_correlation_of_what_does_not_vary_is_left_out():
     pairs = [pair(0, 2, 0, (4, 2)), pair(1, 1, 0, (5, 3))]
-    assert "margin_length_correlation" not in pair_statistics(pairs, scale=1.0, thirds=THIRDS)
-    assert pair_statistics([], scale=1.0, thirds={}) == {}
+    figures = pair_statistics(pairs, scale=1.0, has_reference=True, thirds=THIRDS)
+    assert "margin_length_correlation" not in figures
+    assert pair_statistics([], scale=1.0, has_reference=True, thirds={}) == {}
+
+
+def test_nothing_is_below_a_reference_that_a_loss_does_not_take():
+    pairs = [pair(0, -20, -30, (4, 2))]
+    figures = pair_statistics(pairs, scale=0.1, has_reference=False, thirds=THIRDS)
+    assert "rewards/chosen_below_reference" not in figures
+    assert figures["rewards/margin"] == pytest.approx(1.0)

@@ -304,6 +304,16 @@ def test_a_held_out_share_must_leave_something_on_both_sides(
         train(start, sft_folder, tmp_path / "out", trainer=settings(validation=validation))
 
 
+def test_a_figure_that_held_out_problems_do_not_have_is_told(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    validation = {"share": 0.5, "every_steps": 1, "metric": "rewards/margin", "patience": 1}
+    with pytest.raises(
+        UserError, match="metric=rewards/margin: held-out problems have no such figure; .* loss"
+    ):
+        train(start, sft_folder, tmp_path / "out", trainer=settings(validation=validation))
+
+
 def test_a_tokenizer_without_a_pad_token_trains_the_same(
     start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
 ):

@@ -15,7 +15,7 @@ import torch
 from marco import failpoints
 from marco.errors import UserError
 from marco.termination import exit_on_sigterm
-from marco.training import checkpoint
+from marco.training import checkpoint, fit
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.fit import CHECKPOINTS, train_student
 from marco.training.module import ChainModule
@@ -25,7 +25,11 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.2, "targets": "all-linear"}
 Settings = Callable[..., TrainerConfig]
 
 
-def child(arguments: dict[str, Any], failpoint: str, sigterm_at: int) -> None:
+def told_in_save(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def child(arguments: dict[str, Any], failpoint: str, sigterm_at: int, in_save: bool) -> None:
     """What a stage's process does, with one thread so that sums have one order."""
     torch.set_num_threads(1)
     failpoints._trigger = failpoints._Trigger(failpoint)
@@ -40,6 +44,8 @@ def child(arguments: dict[str, Any], failpoint: str, sigterm_at: int) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)  # within the step
 
     ChainModule._step = counted
+    if in_save:
+        fit.save_student = told_in_save
     arguments["trainer"] = TrainerConfig(**arguments["trainer"])
     arguments["loss"] = LossConfig(**SFT)
     train_student(**arguments, reference=None, seed=0, run="test", lineage={})
@@ -55,14 +61,14 @@ class Training:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["marco.training.fit"])
 
-    def begin(self, failpoint: str = "", sigterm_at: int = 0) -> Any:
-        arguments = self.arguments, failpoint, sigterm_at
+    def begin(self, failpoint: str = "", sigterm_at: int = 0, in_save: bool = False) -> Any:
+        arguments = self.arguments, failpoint, sigterm_at, in_save
         process = self.context.Process(target=child, args=arguments)
         process.start()
         return process
 
-    def attempt(self, failpoint: str = "", sigterm_at: int = 0) -> int:
-        process = self.begin(failpoint, sigterm_at)
+    def attempt(self, *how: Any, **more: Any) -> int:
+        process = self.begin(*how, **more)
         process.join()
         return process.exitcode
 
@@ -76,7 +82,6 @@ class Training:
         return len(self.out.with_suffix(".steps").read_text())
 
     def result(self) -> tuple[bytes, str]:
-        assert not (self.out / CHECKPOINTS).exists()
         names = ("model.safetensors", "metrics.csv")
         weights, log = ((self.out / name).read_bytes() for name in names)
         return weights, log.decode()
@@ -120,7 +125,7 @@ def test_sigterm_ends_a_step_and_its_look_saves_and_ends_with_143(
     trainer = settings(epochs=6, validation=validation)
     run = Training(start, sft_folder, tmp_path / "run", trainer)
     assert run.attempt(sigterm_at=step) == 143
-    saved = checkpoint.load(run.out / CHECKPOINTS, run="test")
+    saved = checkpoint.load(run.out / CHECKPOINTS, run="test", strategy="ddp")
     assert saved is not None and len(saved["history"]) == run.steps == step
     assert run.attempt() == 0
     # 6 examples in steps of 3, 6 times; none is taken twice.
@@ -128,6 +133,25 @@ def test_sigterm_ends_a_step_and_its_look_saves_and_ends_with_143(
     undisturbed = Training(start, sft_folder, tmp_path / "undisturbed", trainer)
     assert undisturbed.attempt() == 0
     assert run.result() == undisturbed.result()
+
+
+def test_sigterm_while_the_student_is_saved_costs_no_step(
+    start: Path, sft_folder: Path, tmp_path: Path, trainer: TrainerConfig
+):
+    seldom = trainer.model_copy(update={"checkpoint_every_s": 1e9})
+    undisturbed = Training(start, sft_folder, tmp_path / "undisturbed", seldom)
+    assert undisturbed.attempt() == 0
+    run = Training(start, sft_folder, tmp_path / "run", seldom)
+    assert run.attempt(in_save=True) == 143
+    assert run.attempt() == 0
+    assert run.steps == undisturbed.steps == 12
+    assert run.result() == undisturbed.result()
+
+
+def test_a_checkpoint_of_another_strategy_is_refused(tmp_path: Path):
+    checkpoint.save(tmp_path, {"run": "test", "strategy": "fsdp"})
+    with pytest.raises(UserError, match=r"was written with trainer\.strategy=fsdp"):
+        checkpoint.load(tmp_path, run="test", strategy="ddp")
 
 
 def test_a_checkpoint_of_another_run_is_refused(
@@ -151,10 +175,10 @@ def test_a_checkpoint_of_another_run_is_refused(
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / checkpoint.FILE).write_bytes(content)
     with pytest.raises(UserError, match="no checkpoint that can be read"):
-        checkpoint.load(tmp_path, run="test")
+        checkpoint.load(tmp_path, run="test", strategy="ddp")
 
 
 def test_a_pickle_that_would_run_code_is_not_read(tmp_path: Path):
     torch.save({"schema": 1, "run": os.getcwd}, tmp_path / checkpoint.FILE)
     with pytest.raises(UserError, match="no checkpoint that can be read"):
-        checkpoint.load(tmp_path, run="test")
+        checkpoint.load(tmp_path, run="test", strategy="ddp")
