@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -237,7 +238,8 @@ def sentences(request: Request, sample: int) -> str:
     """A thought as long as a model's, and unlike any other."""
     if request.kind == "answer":
         return draws(request, sample)
-    a, b, c = random.Random(f"{request.key}/{sample}").choices(range(10, 1000), k=3)
+    number = zlib.crc32(f"{request.key}/{sample}".encode())  # cheap: not the driver's own work
+    a, b, c = (10 + number // 990**i % 990 for i in range(3))
     return f" The boxes hold {a} * {b} = {c} pens. Without {a}, {c} - {a} = {b} pens."
 
 

@@ -112,11 +112,19 @@ def test_masking_the_prefix_changes_nothing_for_losses_of_h(
     assert same == PREFERENCE_LOSSES[name].prefix_cancels
 
 
-@pytest.mark.parametrize("mask", ["none", "all"])
+@pytest.mark.parametrize(
+    ("mask", "family"), [("none", "start"), ("all", "start"), ("none", "qwen")]
+)
 @pytest.mark.parametrize("name", PREFERENCE_LOSSES)
 def test_every_loss_packed_equals_separate_forwards(
-    start: Path, pairs_folder: Path, settings: Any, name: str, mask: str
+    request: pytest.FixtureRequest,
+    pairs_folder: Path,
+    settings: Any,
+    name: str,
+    mask: str,
+    family: str,
 ):
+    start = request.getfixturevalue(family)
     packed, separate = (
         terms_and_gradients(
             start, pairs_folder, settings, name=name, mask=mask, alpha=0.7, logps=logps
