@@ -2,11 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -221,10 +222,21 @@ def small_cluster(*, cpus: int) -> Iterator[str]:
         start_new_session=True,
     ) as head:
         try:
+            wait_for_port(port)
             yield f"127.0.0.1:{port}"
         finally:
             head.terminate()
             head.wait(30)
+
+
+def wait_for_port(port: int) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens on port {port} after a minute")
 
 
 @pytest.mark.slow
