@@ -80,6 +80,8 @@ class TreeSearch:
         self.closed: set[int] = set()
         self.active: list[_Rollout] = []
         self.underway: Counter[int] = Counter()  # rollouts below a node: its virtual loss
+        self.openings = tuple(kind.opening.strip() for kind in kinds.values())
+        self.rows: dict[tuple[int, bool], Mapping[str, int]] = {}  # by node, and if wrong is below
         self.ids: dict[tuple[int, str], Sequence[int]] = {}
         self.paths = {0: "0"}  # by node: its ordinal below each ancestor
         self.backtracks = self.rollouts = self.correct = self.wrong = 0
@@ -139,14 +141,20 @@ class TreeSearch:
 
     def _room(self, node: Node) -> dict[str, int]:
         """How many children of each kind may still be written below a node."""
-        path = self._path(node)
-        row = self.pattern.row(
-            [PROMPT, *(n.kind for n in path)],
-            wrong_below=node.id in self.wrong_below,
-            left=self.settings.max_depth - len(path),
-        )
-        drafted = self.drafted[node.id]
+        row, drafted = self._row(node), self.drafted[node.id]
         return {k: n - drafted.get(k, 0) for k, n in row.items() if n > drafted.get(k, 0)}
+
+    def _row(self, node: Node) -> Mapping[str, int]:
+        """How many children of each kind a node may have in all."""
+        key = node.id, node.id in self.wrong_below
+        if (row := self.rows.get(key)) is None:
+            path = self._path(node)
+            row = self.rows[key] = self.pattern.row(
+                [PROMPT, *(n.kind for n in path)],
+                wrong_below=node.id in self.wrong_below,
+                left=self.settings.max_depth - len(path),
+            )
+        return row
 
     def _kinds_to_come(self, node: Node) -> list[str]:
         return [kind for kind, n in self._room(node).items() for _ in range(n)]
@@ -307,7 +315,7 @@ class TreeSearch:
         self.children[node.id], self.drafted[node.id] = [], {}
         if completion.finish == "length":
             self._end(node, Verdict(NO_ANSWER, None, "the node outran node_tokens"))
-        elif any(kind.opening.strip() in completion.text for kind in self.kinds.values()):
+        elif any(opening in completion.text for opening in self.openings):
             self._end(node, Verdict(NO_ANSWER, None, "the node opens another node"))
         elif draft.kind == ANSWER:
             chain = "".join(n.text for n in self._path(node))
