@@ -145,18 +145,27 @@ def test_a_signal_to_one_process_ends_both_after_the_same_step(
     start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
 ):
     # 8 examples in steps of 3, twice.
-    trainer = settings(devices=2, save_dtype="float32")
     inputs = {"start": start, "dataset": sft_folder}
-    for name in ("undisturbed", "told"):
-        write_order(tmp_path / name, trainer, inputs, loss=SFT)
-    assert by_fork(tmp_path / "undisturbed") == [0, 0]
+    trainer = settings(devices=2, save_dtype="float32")
+    write_order(tmp_path / "told", trainer, inputs, loss=SFT)
     assert by_fork(tmp_path / "told", told_before=4) == [143, 143]
     saved = checkpoint.load(tmp_path / "told" / CHECKPOINTS, run="key", strategy="ddp")
     assert saved is not None and len(saved["history"]) == 4
-    assert by_fork(tmp_path / "told") == [0, 0]
+    for name in ("told", "undisturbed"):  # the first goes on, now as one process
+        train_student(
+            **inputs,
+            reference=None,
+            out=tmp_path / name,
+            loss=SFT,
+            trainer=settings(save_dtype="float32"),
+            seed=0,
+            run="key",
+            lineage={},
+        )
+    assert len(history(tmp_path / "told")) == len(history(tmp_path / "undisturbed")) == 6
     undisturbed, told = weights(tmp_path / "undisturbed"), weights(tmp_path / "told")
     for name, weight in undisturbed.items():
-        torch.testing.assert_close(told[name], weight, rtol=0, atol=1e-6)
+        torch.testing.assert_close(told[name], weight, rtol=0, atol=2e-5)
 
 
 def launcher(out: Path, trainer: TrainerConfig) -> None:
