@@ -22,7 +22,10 @@ SCHEMA = 2
 def save(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint whole or not at all; the one before it stays until it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    # A name of its own: what a killed script has left behind may still be writing, too.
+    # A name of its own: a process that outlives its script may be writing, too. It ends when its
+    # file is gone, and what a killed one has left is as large as the checkpoint.
+    for left in folder.glob(f".{FILE}.*.new"):
+        left.unlink(missing_ok=True)
     new = folder / f".{FILE}.{os.getpid()}.new"
     cross("checkpoint.write.before")
     with new.open("wb") as file:

@@ -174,7 +174,7 @@ def launcher(out: Path, trainer: TrainerConfig) -> None:
 
 def test_what_was_launched_ends_with_a_process_that_is_killed(tmp_path: Path, settings: Settings):
     told = tmp_path / "told"
-    script = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w')); time.sleep(60)"
+    script = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w')); time.sleep(600)"
     command = f"{sys.executable} -c {shlex.quote(script)} {told}"
     trainer = settings(devices=2, launch=command)
     stage = multiprocessing.get_context("forkserver").Process(
@@ -188,11 +188,12 @@ def test_what_was_launched_ends_with_a_process_that_is_killed(tmp_path: Path, se
 
 
 def wait_for(found: Callable[[], Any]) -> Any:
-    for _ in range(200):
+    deadline = time.monotonic() + 120  # starting a process that imports torch, on a busy machine
+    while time.monotonic() < deadline:
         if value := found():
             return value
         time.sleep(0.05)
-    raise AssertionError("it did not come in 10 s")
+    raise AssertionError("it did not come in 120 s")
 
 
 def is_alive(pid: int) -> bool:

@@ -113,6 +113,7 @@ def test_killed_at_any_point_it_ends_with_the_same_bits(
     if not run.is_finished:
         assert run.attempt() == 0
     assert run.result() == undisturbed.result()
+    assert [path.name for path in (run.out / CHECKPOINTS).iterdir()] == [checkpoint.FILE]
     # 8 examples in steps of 3, 4 times; a kill costs the step after the last checkpoint at most.
     assert undisturbed.steps == 12 <= run.steps <= 12 + kills
 
