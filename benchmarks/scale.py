@@ -37,14 +37,14 @@ from aiohttp import web
 from measures import peak_mb
 from search import MODELS, config_of, repeated, sections, sentences
 
+from marco.driver.on_ray import merged
+from marco.driver.scheduler import Placed, Scheduler
+from marco.driver.worker import Found, rest_the_collector
 from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.openai import OpenAIConfig, OpenAIEngine
 from marco.engines.protocol import Completion, Request, Response, Sampling
-from marco.search.on_ray import merged
-from marco.search.scheduler import Placed, Scheduler
-from marco.search.start import starter
+from marco.search.start import SearchStart
 from marco.search.tree import Tree
-from marco.search.worker import Grown, rest_the_collector
 from marco.tasks.registry import make_task
 from marco.work import quiet
 
@@ -102,7 +102,7 @@ def simulate(replicas: int, service_s: Sequence[float], client_s: float) -> dict
     config = config_of("engine=scripted")
     task = make_task(config.task)
     problems = repeated(task, trees)
-    start, _ = starter(sections(config), task, models=MODELS)
+    start = SearchStart(sections(config), task, models=MODELS)
     engine = SimulatedReplicas(replicas, service_s, client_s=client_s)
     nodes, marks = 0, []
     rest_the_collector()
@@ -141,20 +141,20 @@ def merged_trees_per_s(trees: int = 500) -> float:
     lines = [tree.to_json() for tree in _some_trees(20)]
 
     class Teller:
-        def search(self, number: int) -> Iterator[Grown]:
+        def walk(self, number: int) -> Iterator[Found]:
             for i in range(number):
-                yield Grown(place=i, line=lines[i % len(lines)], status="solved", tokens=0)
+                yield Found(place=i, line=lines[i % len(lines)], status="solved", tokens=0)
 
     ray.init("local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
     worker: Any = ray.remote(num_cpus=0)(Teller).remote()
     watch: Any = SimpleNamespace(look=lambda *_, **__: False)
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "trees.sqlite", run="scale")
-        stream = worker.search.options(num_returns="streaming").remote(trees)
+        stream = worker.walk.options(num_returns="streaming").remote(trees)
         started = 0.0
-        for grown in merged({stream: (0, worker)}, None, 0, watch):
+        for found in merged({stream: (0, worker)}, None, 0, watch):
             started = started or time.perf_counter()  # the actor has begun
-            journal.keep_tree(grown.place, grown.line)
+            journal.keep_found(found.place, found.line)
         seconds = time.perf_counter() - started
         journal.close()
     ray.shutdown()
@@ -164,7 +164,7 @@ def merged_trees_per_s(trees: int = 500) -> float:
 def _some_trees(number: int) -> list[Tree]:
     config = config_of("engine=scripted")
     task = make_task(config.task)
-    start, _ = starter(sections(config), task, models=MODELS)
+    start = SearchStart(sections(config), task, models=MODELS)
     engine = SimulatedReplicas(1, [1.0], client_s=0.0)
     placed = enumerate(task.problems("train")[:number])
     found = Scheduler(start, {"main": engine}).run(placed, on_response=lambda *_: None)

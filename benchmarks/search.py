@@ -34,17 +34,18 @@ from hydra import compose, initialize_config_dir
 from measures import peak_mb, rounded, status_mb
 
 from marco.config import ROOT, Config, check
+from marco.driver.scheduler import Scheduler
+from marco.driver.worker import Worker, rest_the_collector
 from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.protocol import Engine, Request, Response, Sampling
 from marco.engines.registry import make_engine, model_folder
 from marco.engines.scripted import ScriptedEngine, draws
 from marco.engines.vllm import VLLMEngine
-from marco.search.scheduler import Scheduler
-from marco.search.start import draw_pattern, longest_first, starter
+from marco.search.start import SearchStart, draw_pattern, longest_first, search_starter
 from marco.search.tree import Tree
-from marco.search.worker import SearchWorker, rest_the_collector
 from marco.tasks.problem import Problem
-from marco.tasks.registry import Task, make_task
+from marco.tasks.registry import make_task
+from marco.tasks.task import Task
 from marco.work import quiet
 
 MODELS = ROOT / "outputs" / "models"
@@ -128,7 +129,7 @@ def searched(
 ) -> tuple[list[Tree], Meter]:
     """The search as `generate.py` makes it, journal and all."""
     values = sections(config)
-    start, _ = starter(values, task, models=MODELS)
+    start = SearchStart(values, task, models=MODELS)
     with tempfile.TemporaryDirectory() as folder:
         completions, finished = (
             Journal(Path(folder) / f"{name}.sqlite", run="benchmark")
@@ -139,7 +140,7 @@ def searched(
         meter, trees = Meter(), []
         queue = longest_first(list(enumerate(problems)), values)
         for place, tree in scheduler.run(queue, on_response=meter):
-            finished.keep_tree(place, tree.to_json())
+            finished.keep_found(place, tree.to_json())
             trees.append(tree)
         completions.close()
         finished.close()
@@ -254,23 +255,23 @@ def driver(problems: int) -> dict[str, float]:
     before = status_mb("self", "VmRSS")
     many = repeated(task, problems)
     with tempfile.TemporaryDirectory() as folder:
-        worker = SearchWorker(
-            values, task, index=0, run="driver", folder=Path(folder), models=MODELS
+        worker = Worker(
+            values, search_starter, index=0, run="driver", folder=Path(folder), models=MODELS
         )
         engine = worker.engines["main"].engine
         assert isinstance(engine, ScriptedEngine)
         trees = Journal(Path(folder) / "trees.sqlite", run="driver")
         engine.script = sentences
         started, used = time.perf_counter(), time.process_time()
-        for grown in worker.search(enumerate(many)):
-            trees.keep_tree(grown.place, grown.line)
+        for found in worker.walk(enumerate(many)):
+            trees.keep_found(found.place, found.line)
             engine.requests.clear()  # which it keeps for tests
         used, nodes = time.process_time() - used, worker.counts.nodes
         seconds = time.perf_counter() - started
         mb = peak_mb() - before
         worker.close()
         trees.close()
-    start, _ = starter(values, task, models=MODELS)  # anew: its tokenizer has kept nothing
+    start = SearchStart(values, task, models=MODELS)  # anew: its tokenizer has kept nothing
     bare, bare_nodes = time.process_time(), 0
 
     def count(request: Request, _: Response) -> None:
@@ -304,7 +305,7 @@ def parts(problems: int, few: int, *, keep_service_times: bool) -> Iterator[tupl
     many = task.problems("train")
     engine = make_engine(config.engine, model_folder("embedded", cache=MODELS), model="embedded")
     assert isinstance(engine, VLLMEngine)
-    rest_the_collector()  # as a search worker does
+    rest_the_collector()  # as a worker does
 
     def run(name: str, part: Callable[[], Any]) -> Any:
         engine.engine.reset_prefix_cache()

@@ -495,6 +495,8 @@ def regrouped_rows(dataset: Path, model: Path, per_tree: int) -> list[Row]:
         choice="shortest_prefix",
         per_tree=per_tree,
         max_tokens=768,
+        classify=lambda _: (),
+        drop=(),
         rng=random.Random(SEED),
     )
     return [row for tree in _by_tree(rows) if len(tree) == per_tree for row in tree]

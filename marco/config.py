@@ -23,12 +23,14 @@ from pydantic import (
 from marco.data.config import DataConfig, LengthConfig, PairsConfig
 from marco.engines.registry import EngineConfig, engine_of
 from marco.errors import UserError
+from marco.evaluation.config import DecodingConfig
+from marco.evaluation.error_classes import ErrorClassesConfig
 from marco.reporting.config import LoggerConfig
 from marco.reporting.paper import load_paper
 from marco.search.pattern import AnyPattern, Kinds, MixedPattern
 from marco.search.settings import SearchConfig
 from marco.tasks.problem import Split
-from marco.tasks.registry import TaskConfig
+from marco.tasks.registry import TASKS, TaskConfig
 from marco.training.config import LossConfig, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,16 +70,6 @@ class StudentConfig(Section):
 
     name: str
     model: str
-
-
-class DecodingConfig(Section):
-    """How a student is sampled in evaluation; temperature 0 is greedy."""
-
-    name: str
-    tensor_parallel: PositiveInt
-    temperature: float = Field(ge=0)
-    top_p: float = Field(gt=0, le=1)
-    max_tokens: PositiveInt
 
 
 class LocalCluster(Section):
@@ -157,8 +149,10 @@ class Config(Section):
     search_seed: NonNegativeInt
     outputs: Path
     confidence: float = Field(gt=0, lt=1)
+    resamples: PositiveInt
     task: TaskConfig
     tasks: list[str] = Field(min_length=1)
+    task_overrides: dict[str, dict[str, Any]]
     split: Split
     models: ModelsConfig
     engine: EngineConfig
@@ -175,10 +169,14 @@ class Config(Section):
     trainer: TrainersConfig
     logger: LoggerConfig
     decoding: DecodingConfig
+    error_classes: ErrorClassesConfig
     recipe: RecipeConfig
     trees: Path | None
     sft_data: str | None
     pair_data: str | None
+    problems: Path | None
+    responses: Path | None
+    output_dir: Path | None
     table: TableConfig | None
 
     @model_validator(mode="after")
@@ -299,7 +297,7 @@ def near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 def _told(error: Any, values: Any, choices: Mapping[str, Any]) -> str:
     path = [str(part) for part in error["loc"] if not str(part).startswith(("function-", "lax-"))]
-    path = [part for part in path if part not in ("Pattern", "MixedPattern", "arithmetic", "gsm8k")]
+    path = [part for part in path if part not in ("Pattern", "MixedPattern", *TASKS)]
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = "unknown key" + near(path[-1], _siblings(path))

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from marco import pipeline
+from marco import pipeline, stages
 from marco.config import ROOT, Config
 from marco.errors import UserError
 from marco.stages import Stage, materialise, without_volatile
@@ -50,7 +50,27 @@ def score(config: Config, stage: Stage, *, trained: Stage | None) -> Path:
         scores=scores,
         student=trained.folder(config.outputs) if trained else None,
     )
-    return scores
+    return _where_wanted(scores, config.output_dir)
+
+
+def grade(config: Config, stage: Stage) -> Path:
+    """The finished scores of responses that were there."""
+    stages.PRELOAD.clear()  # no model: nothing heavy
+    scores = materialise(stage, config.outputs, cluster=config.cluster.model_dump())
+    return _where_wanted(scores, config.output_dir)
+
+
+def _where_wanted(scores: Path, wanted: Path | None) -> Path:
+    """The scores, copied to where the person says."""
+    if wanted is None:
+        return scores
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        for name in ("samples.jsonl", "results.json"):
+            _replace(wanted / name, (scores / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"output_dir={wanted}: {error.strerror or error}") from error
+    return wanted
 
 
 def _tabulate(config: Config, outcome: dict[str, str], overrides: Sequence[str]) -> None:

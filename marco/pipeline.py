@@ -1,12 +1,13 @@
 """The stages that a config asks for, from trees to scores, and how they hang together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from marco.config import ROOT, Config, near
 from marco.data.contamination import check_disjoint
@@ -17,13 +18,16 @@ from marco.search.tree import read_trees
 from marco.stages import Stage, without_volatile
 from marco.tasks.problem import Problem, Split
 from marco.tasks.registry import TaskConfig, make_task
+from marco.tasks.task import NoSplit
 
 Inputs = dict[str, Stage | Path]
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
+# What verdicts and figures depend on, whoever made the replies.
+SCORED = ("error_classes", "confidence", "resamples", "split", "seed")
 # Raised by whoever changes code so that the same config gives another result: old folders are then
 # left alone, and made anew where they are asked for.
-REVISIONS = {"trees": 2, "dataset": 2, "student": 4, "reference": 4, "scores": 2}
+REVISIONS = {"trees": 2, "dataset": 2, "student": 4, "reference": 4, "scores": 3}
 
 
 def trees(config: Config) -> Stage | Path:
@@ -61,6 +65,11 @@ def check_contamination(config: Config) -> None:
     else:
         trained = list(make_task(config.task).problems("train"))
         name = f"the training problems of {config.task.name}"
+    if config.sft_data is None and config.data.published is not None:
+        from marco.data.published import published_problems
+
+        trained += published_problems(config.data.published)
+        name += f" and those of {config.data.published.name}"
     for source in filter(None, (config.sft_data, config.pair_data)):
         from marco.training.examples import read_problems
 
@@ -70,24 +79,35 @@ def check_contamination(config: Config) -> None:
     for values in _tasks(config):
         task = make_task(TypeAdapter(TaskConfig).validate_python(values))
         for split in EVALUATED:
-            check_disjoint(
-                trained,
-                task.problems(split),
-                train_name=name,
-                test_name=f"the {split} problems of {task.name}",
-            )
+            with suppress(NoSplit):  # a benchmark that has test problems only
+                check_disjoint(
+                    trained,
+                    task.problems(split),
+                    train_name=name,
+                    test_name=f"the {split} problems of {task.name}",
+                )
 
 
 def sft_data(config: Config) -> Stage | str:
     """Correct chains of the wanted length, or the dataset that `sft_data` names."""
     if config.sft_data is not None:
         return config.sft_data
+    if config.data.published is not None:
+        return Stage(
+            kind="dataset",
+            revision=REVISIONS["dataset"],
+            slug=f"sft-{config.data.published.name}",
+            config=_data_section(config)
+            | {"form": "published", "published": config.data.published.model_dump(mode="json")}
+            | {"student": config.student.model},
+            inputs=_local({"model": config.student.model, "file": config.data.published.file}),
+        )
     bucket = config.length.sft.bucket
     return Stage(
         kind="dataset",
         revision=REVISIONS["dataset"],
         slug=f"sft-{bucket}",
-        config=_dump(config, "data")
+        config=_data_section(config)
         | {"form": "sft", "bucket": bucket, "student": config.student.model},
         inputs={"trees": trees(config)} | _local({"model": config.student.model}),
     )
@@ -102,7 +122,8 @@ def pair_data(config: Config) -> Stage | str:
         kind="dataset",
         revision=REVISIONS["dataset"],
         slug=f"pairs-{bucket}",
-        config=_dump(config, "data", "pairs")
+        config=_data_section(config)
+        | _dump(config, "pairs")
         | {"form": "pairs", "bucket": bucket, "student": config.student.model},
         inputs={"trees": trees(config)} | _local({"model": config.student.model}),
     )
@@ -159,27 +180,78 @@ def student(config: Config) -> Stage | None:
 
 def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> Stage:
     """The evaluation of a student; its row is the recipe's unless it is named otherwise."""
-    if config.engine.name == "openai":
+    if config.engine.name == "openai" and trained is not None:
         raise UserError(
-            "engine=openai: a server has no student of ours to score. It serves the search: run "
-            "generate.py with it, and train with trees=<the folder that it prints>"
+            "engine=openai: no server has the student that this would train. Train it with "
+            "train.py, serve its folder, and evaluate it with student=<the folder>"
         )
     title = row or config.recipe.title
     row = row or config.recipe.name
-    files = {name: getattr(config.task, name, None) for name in ("train_file", "test_file")}
+    tasks = _tasks(config)
+    if config.problems is not None and len(tasks) > 1:
+        raise UserError(f"problems={config.problems} is of one task, but tasks={config.tasks}")
+    sections = ["engine", "decoding", *SCORED]
+    if config.decoding.method == "mcts":
+        sections += ["kinds", "pattern", "search"]
     return Stage(
         kind="scores",
         revision=REVISIONS["scores"],
         slug=f"{row}-{'-'.join(config.tasks)}-{config.split}-s{config.seed}",
-        config=_dump(config, "engine", "decoding", "confidence", "split", "seed")
-        | {"tasks": _tasks(config), "student": config.student.model, "row": row},
-        inputs=_start(config, trained, name="student") | _local(files),
+        config=_dump(config, *sections)
+        | {"tasks": tasks, "student": config.student.model, "row": row},
+        inputs=_start(config, trained, name="student") | _files(tasks, config),
         labels={
             "title": title,
             "student": config.student.name,
             "settings": without_volatile(config.model_dump(mode="json")),
         },
     )
+
+
+def grades(config: Config) -> Stage:
+    """The scores of responses that are there: no model, no engine."""
+    tasks = _tasks(config)
+    if len(tasks) > 1:
+        raise UserError(f"responses={config.responses} are to one task, but tasks={config.tasks}")
+    assert config.responses is not None
+    name = config.responses.stem
+    return Stage(
+        kind="scores",
+        revision=REVISIONS["scores"],
+        slug=f"{name}-{config.tasks[0]}",
+        config=_dump(config, "decoding", *SCORED) | {"tasks": tasks, "row": name},
+        inputs={"responses": config.responses.absolute()} | _files(tasks, config),
+        labels={
+            "title": name,
+            "student": name,
+            "settings": without_volatile(config.model_dump(mode="json")),
+        },
+    )
+
+
+def _files(tasks: Sequence[Mapping[str, Any]], config: Config) -> Inputs:
+    """The files that problems are read from: they count by their content."""
+    files = {}
+    for task in tasks:
+        files |= {f"{task['name']}.{name}": path for name, path in _named_files(task)}
+    given = {} if config.problems is None else {"problems": config.problems.absolute()}
+    return _local(files) | given
+
+
+def _named_files(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, path) of every file that a task's section names, at any depth."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", path) for inner, path in _named_files(value))
+        elif name.endswith("file") and value is not None:
+            yield name, value
+
+
+def _data_section(config: Config) -> dict[str, Any]:
+    """What chains are taken by; the thresholds of error classes where they are a filter."""
+    filters = ["error_classes"] if config.data.drop_error_classes else []
+    data = config.data.model_dump(mode="json", exclude={"published"})
+    return {"data": data} | _dump(config, *filters)
 
 
 def _start(config: Config, start: Stage | None, *, name: str = "start") -> Inputs:
@@ -233,18 +305,24 @@ def _training(config: Config, kind: Literal["sft", "preference"]) -> dict[str, A
 def _tasks(config: Config) -> list[dict[str, Any]]:
     """The configs of the tasks that are evaluated; `task` is taken as it was overridden."""
     return [
-        config.task.model_dump(mode="json") if name == config.task.name else _task_file(name)
+        config.task.model_dump(mode="json")
+        if name == config.task.name
+        else _task_file(name, config.task_overrides.get(name, {}))
         for name in config.tasks
     ]
 
 
-def _task_file(name: str) -> dict[str, Any]:
+def _task_file(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     folder = ROOT / "conf" / "task"
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise UserError(f"tasks: unknown task {name!r}{near(name, known)}; there are {known}")
-    values = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=True)
-    checked: Any = TypeAdapter(TaskConfig).validate_python(values)
+    values: Any = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=True)
+    try:
+        checked: Any = TypeAdapter(TaskConfig).validate_python({**values, **changes})
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"task_overrides.{name}: {told}") from error
     return checked.model_dump(mode="json")
 
 

@@ -46,6 +46,7 @@ VOLATILE = {
     *("urls", "api_key_env", "timeout_s", "hedge_after_s", "backoff_s"),
     *("backoff_max_s", "take_out_after", "probe_every_s", "give_up_after_s"),
     "tensor_parallel",
+    *("processes", "remembered"),
     *("strategy", "devices", "nodes", "launch", "checkpoint_every_s", "samples"),
 }
 RESUMED = {"journal", "checkpoint"}  # folders of a stage that its next attempt goes on from

@@ -78,26 +78,51 @@ def estimate_trees(order: Order) -> None:
 
 
 def build_dataset(order: Order) -> None:
-    """Take SFT chains or preference pairs from trees."""
+    """Take SFT chains or preference pairs from trees, or SFT chains from a published set."""
     from marco.data.datasets import build_pairs, build_sft, save
+    from marco.data.published import PublishedConfig, build_published
     from marco.data.statistics import format_stats
     from marco.engines.prompts import ChatTokenizer
     from marco.search.tree import read_trees
 
+    data, form = order.config["data"], order.config["form"]
     encode = ChatTokenizer.load(order.student()).encode
-    trees = list(read_trees(order.inputs["trees"]))
     shared = {
-        "encode": encode,
-        "bucket": order.config["bucket"],
-        "max_tokens": order.config["data"]["max_tokens"],
-        "rng": random.Random(f"{order.config['form']}/{order.config['bucket']}"),
+        "max_tokens": data["max_tokens"],
+        "classify": _classifier(order),
+        "drop": data["drop_error_classes"],
     }
-    if order.config["form"] == "sft":
-        rows, stats = build_sft(trees, per_tree=order.config["data"]["sft_per_tree"], **shared)
+    if form == "published":
+        config = PublishedConfig(**order.config["published"])
+        if file := order.inputs.get("file"):
+            config = config.model_copy(update={"file": str(file)})
+        rows, stats = build_published(
+            config,
+            encode=encode.__wrapped__,  # its cache would hold all the long texts
+            per_row=data["sft_per_tree"],
+            rng=random.Random("published"),
+            **shared,
+        )
     else:
-        rows, stats = build_pairs(trees, **order.config["pairs"], **shared)
+        bucket = order.config["bucket"]
+        shared |= {"encode": encode, "bucket": bucket, "rng": random.Random(f"{form}/{bucket}")}
+        trees = list(read_trees(order.inputs["trees"]))
+        if form == "sft":
+            rows, stats = build_sft(trees, per_tree=data["sft_per_tree"], **shared)
+        else:
+            rows, stats = build_pairs(trees, **order.config["pairs"], **shared)
     save(rows, order.out, stats=stats)
     print(format_stats(stats), flush=True)
+
+
+def _classifier(order: Order) -> Callable[[str], Sequence[str]]:
+    """Names the error classes of a chain, where some are to be dropped."""
+    from marco.evaluation.error_classes import ErrorClassesConfig, classes_of_chain
+
+    if not order.config["data"]["drop_error_classes"]:
+        return lambda text: ()
+    config = ErrorClassesConfig(**order.config["error_classes"])
+    return lambda text: classes_of_chain(text, config=config)
 
 
 def write_reference(order: Order) -> None:
@@ -152,10 +177,30 @@ def train_student(order: Order) -> None:
 
 
 def score(order: Order) -> None:
-    """Evaluate a student on its tasks."""
+    """Evaluate a student on its tasks, or grade responses that are there."""
+    if "responses" in order.inputs:
+        from marco.evaluation.grade import grade
+        from marco.evaluation.start import make_tasks, problems_of
+
+        [task] = make_tasks(order.config["tasks"])
+        grade(
+            order.config,
+            order.labels,
+            task=task,
+            problems=problems_of(task, order.config, order.inputs.get("problems")),
+            responses=order.inputs["responses"],
+            out=order.out,
+        )
+        return
     from marco.evaluation.runner import evaluate
 
-    evaluate(order.config, order.labels, student=order.student("student"), out=order.out)
+    evaluate(
+        order.config,
+        order.labels,
+        student=order.student("student"),
+        problems=order.inputs.get("problems"),
+        **_places(order),
+    )
 
 
 def _task(order: Order) -> Any:

@@ -1,8 +1,11 @@
 """What is part of a stage's key, and what is not."""
 
+import json
+
+import datasets
 import pytest
 
-from marco import pipeline
+from marco import pipeline, work
 from marco.errors import UserError
 from marco.search.tree import Node, Tree, write_trees
 from marco.tasks.registry import make_task
@@ -37,6 +40,10 @@ ALL = set(STAGES)
         ("seed=1", {"sft", "student", "scores"}),
         ("decoding.max_tokens=7", {"scores"}),
         ("split=validation", {"scores"}),
+        ("decoding=mcts", {"scores"}),
+        ("resamples=7", {"scores"}),
+        ("error_classes.reflection.run=99", {"scores"}),
+        ("data.drop_error_classes=[content_repetition]", ALL - {"trees"}),
     ],
 )
 def test_an_override_makes_anew_what_depends_on_it_and_nothing_else(override, changed):
@@ -62,6 +69,53 @@ def test_training_problems_of_a_file_count_by_their_content(tmp_path):
         file.write_text(text)
         keys.append(pipeline.trees(checked("task=gsm8k", f"task.train_file={file}")).key)
     assert keys[0] != keys[1]
+
+
+def test_files_of_problems_and_responses_count_by_their_content(tmp_path):
+    problems, responses = tmp_path / "p.jsonl", tmp_path / "r.jsonl"
+    config = checked(f"problems={problems}", f"responses={responses}", name="evaluate")
+    keys = set()
+    for written in ("one", "one", "two", "three"):
+        (responses if written == "three" else problems).write_text(written)
+        if written != "three":
+            responses.touch()
+        keys.add(pipeline.grades(config).key)
+    assert len(keys) == 3
+    two = config.model_copy(update={"tasks": ["arithmetic", "gsm8k"]})
+    for stage in (pipeline.grades, lambda config: pipeline.scores(config, None)):
+        with pytest.raises(UserError, match="one task"):
+            stage(two)
+
+
+def test_a_published_set_takes_the_place_of_chains_from_trees(tmp_path, embedded_folder):
+    file = tmp_path / "set.jsonl"
+    turns = [{"from": "user", "value": "1 + 1?"}, {"from": "assistant", "value": "So 2."}]
+    file.write_text(json.dumps({"conversations": turns}) + "\n")
+    config = checked("recipe=sft", "data=sky_t1", f"data.published.file={file}")
+    stage = pipeline.sft_data(config)
+    assert not isinstance(stage, str) and stage.inputs == {"file": file}
+    out = tmp_path / "dataset" / "out"
+    out.mkdir(parents=True)
+    (tmp_path / "models").symlink_to(embedded_folder.parent)
+    work.build_dataset(
+        work.Order(
+            kind="dataset",
+            key=stage.key,
+            config=stage.config,
+            inputs={"file": file},
+            labels={},
+            cluster={},
+            out=out,
+        )
+    )
+    [row] = datasets.load_from_disk(str(out / "dataset"))
+    assert row["prompt"] == [{"role": "user", "content": "1 + 1?"}]
+    assert row["completion"] == [{"role": "assistant", "content": "So 2."}]
+    problem = make_task(config.task).problems("test")[0].problem
+    turns[0]["value"] = problem
+    file.write_text(json.dumps({"conversations": turns}) + "\n")
+    with pytest.raises(UserError, match="arithmetic-test-0"):
+        pipeline.check_contamination(config)
 
 
 def test_trees_of_a_test_problem_are_refused(tmp_path):

@@ -73,12 +73,13 @@ def test_updates_between_two_lines_are_silent_and_close_tells_the_last(capsys):
 def test_a_terminal_shows_one_bar_and_its_figures_in_place():
     script = """
 import time
-from marco.search.report import SearchReport
-from marco.search.worker import Counts, Grown
-report = SearchReport(200, {0: ("solved", 30)})
+from marco.driver.report import Report
+from marco.driver.worker import Counts, Found
+report = Report("trees", 200, {0: ("solved", 30)}, wanted="solved")
 report.begin()
 for done in range(1, 100):
-    report.on_tree(Grown(place=done, line="", status="solved" if done % 2 else "budget", tokens=20))
+    status = "solved" if done % 2 else "budget"
+    report.on_found(Found(place=done, line="", status=status, tokens=20))
     report.on_counts({0: Counts(nodes=9 * done, tokens=20 * done, running=8, fullness=0.97)})
     time.sleep(0.01)
 report.close()

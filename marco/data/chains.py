@@ -1,11 +1,11 @@
 """Finished chains of a tree: what SFT and preference pairs are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from marco.search.tree import Tree
 
-Encode = Callable[[str], list[int]]
+Encode = Callable[[str], Sequence[int]]
 
 
 @dataclass(frozen=True, kw_only=True)

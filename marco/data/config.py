@@ -4,6 +4,8 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from marco.data.buckets import Bucket
 from marco.data.pairs import PairChoice
+from marco.data.published import PublishedConfig
+from marco.evaluation.error_classes import ErrorClass
 
 
 class _Section(BaseModel):
@@ -24,7 +26,9 @@ class PairsConfig(_Section):
 
 
 class DataConfig(_Section):
-    """How many SFT chains one tree gives at most, and how many tokens a chain may have."""
+    """How many SFT chains one tree gives at most, and which chains are not learnt from."""
 
     sft_per_tree: PositiveInt
     max_tokens: PositiveInt
+    drop_error_classes: tuple[ErrorClass, ...]
+    published: PublishedConfig | None

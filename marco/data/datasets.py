@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from marco.tasks.verdict import CORRECT, WRONG
 
 Row = dict[str, Any]
 Stats = dict[str, Any]
+Classify = Callable[[str], Collection[str]]  # the error classes of a chain's text
 
 
 def build_sft(
@@ -27,19 +28,21 @@ def build_sft(
     bucket: Bucket,
     per_tree: int,
     max_tokens: int,
+    classify: Classify,
+    drop: Collection[str],
     rng: random.Random,
 ) -> tuple[list[Row], Stats]:
     """Rows of correct chains, at most `per_tree` of each tree, the first ones of its bucket.
 
-    Chains of more than `max_tokens` tokens (without prompt and end token) leave before buckets are
-    made. Bucket `any` draws its chains with `rng`. Rows are in tree order; columns: `id` (the
-    tree's), `prompt`, `completion`, `node`, `bucket`, `tokens`, `parts` (of the completion: the
-    kinds of its nodes and their characters). Raises UserError where no row is
-    left, saying what emptied it.
+    Chains of more than `max_tokens` tokens (without prompt and end token), and those of an error
+    class in `drop` by `classify`, leave before buckets are made. Bucket `any` draws its chains with
+    `rng`. Rows are in tree order; columns: `id` (the tree's), `prompt`, `completion`, `node`,
+    `bucket`, `tokens`, `parts` (of the completion: the kinds of its nodes and their characters).
+    Raises UserError where no row is left, saying what emptied it.
     """
     rows, found = [], []
     for tree in trees:
-        chains = _read(tree, encode, max_tokens)
+        chains = _read(tree, encode, max_tokens, classify, drop)
         found.append(chains)
         bucketed = in_bucket(chains.of(CORRECT), bucket)
         if bucket == "any":
@@ -62,18 +65,20 @@ def build_pairs(
     choice: PairChoice,
     per_tree: int,
     max_tokens: int,
+    classify: Classify,
+    drop: Collection[str],
     rng: random.Random,
 ) -> tuple[list[Row], Stats]:
     """Rows of a correct and a wrong chain of one tree, at most `per_tree` a tree (`pairs_of`).
 
-    A chain without an answer is no wrong chain and is never rejected. Length limit, order and
+    A chain without an answer is no wrong chain and is never rejected. Dropped chains, order and
     errors as in `build_sft`; columns: `id`, `prompt`, `chosen`, `rejected`, `chosen_node`,
     `rejected_node`, `bucket`, `chosen_tokens`, `rejected_tokens`, `chosen_parts`, `rejected_parts`,
     `shared_prefix_tokens`.
     """
     rows, found = [], []
     for tree in trees:
-        chains = _read(tree, encode, max_tokens)
+        chains = _read(tree, encode, max_tokens, classify, drop)
         found.append(chains)
         sides = chains.of(CORRECT), chains.of(WRONG)
         for pair in pairs_of(*sides, bucket=bucket, choice=choice, per_tree=per_tree, rng=rng):
@@ -105,13 +110,25 @@ def save(rows: Sequence[Row], folder: Path, *, stats: Mapping[str, Any]) -> None
     (folder / "stats.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _read(tree: Tree, encode: Encode, max_tokens: int) -> TreeChains:
+def _read(
+    tree: Tree, encode: Encode, max_tokens: int, classify: Classify, drop: Collection[str]
+) -> TreeChains:
     distinct = tuple(chains_of(tree, encode))
+    kept, erring = [], []
+    for chain in distinct:
+        if chain.tokens > max_tokens:
+            continue
+        classes = frozenset(classify(chain.text) if drop else ()) & frozenset(drop)
+        if classes:
+            erring.append(classes)
+        else:
+            kept.append(chain)
     return TreeChains(
         status=tree.status,
         finished=sum(node.verdict is not None for node in tree.nodes),
         distinct=distinct,
-        kept=tuple(chain for chain in distinct if chain.tokens <= max_tokens),
+        kept=tuple(kept),
+        erring=tuple(erring),
     )
 
 
@@ -175,8 +192,11 @@ def _emptied(found: Sequence[TreeChains], max_tokens: int, *, pairs: bool) -> st
         return f"{trees} hold no correct chain; take easier problems or a stronger model"
     if pairs and not any(tree.has(WRONG) and tree.has(CORRECT) for tree in found):
         return f"none of {trees} holds both a correct and a wrong chain; take more problems"
-    dropped = sum(len(tree.distinct) - len(tree.kept) for tree in found)
-    return f"max_tokens={max_tokens} dropped {dropped} chain(s) as too long; raise data.max_tokens"
+    too_long, erring = sum(tree.too_long for tree in found), sum(len(t.erring) for t in found)
+    dropped = f"max_tokens={max_tokens} dropped {too_long} chain(s) as too long"
+    if not erring:
+        return f"{dropped}; raise data.max_tokens"
+    return f"{dropped}, and data.drop_error_classes {erring}; raise the one, or drop fewer classes"
 
 
 def _features(row: Row) -> datasets.Features:

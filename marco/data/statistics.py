@@ -16,22 +16,28 @@ QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
 
 @dataclass(frozen=True, kw_only=True)
 class TreeChains:
-    """The distinct chains of one tree: `kept` without those that are too long.
+    """The distinct chains of one tree: `kept` without those that are too long, or of error classes.
 
-    `finished` counts the tree's chains before duplicates were removed.
+    `finished` counts the tree's chains before duplicates were removed; `erring` holds the classes
+    of each chain that was dropped for them.
     """
 
     status: str
     finished: int
     distinct: tuple[Chain, ...]
     kept: tuple[Chain, ...]
+    erring: tuple[frozenset[str], ...] = ()
+
+    @property
+    def too_long(self) -> int:
+        return len(self.distinct) - len(self.kept) - len(self.erring)
 
     def of(self, verdict: str) -> list[Chain]:
         """The kept chains with a verdict."""
         return [chain for chain in self.kept if chain.verdict == verdict]
 
     def has(self, verdict: str) -> bool:
-        """Whether the search found such a chain, too long or not."""
+        """Whether the search found such a chain, kept or not."""
         return any(chain.verdict == verdict for chain in self.distinct)
 
 
@@ -40,7 +46,8 @@ def tree_stats(trees: Sequence[TreeChains]) -> dict[str, Any]:
 
     `solved` trees have a correct chain (a tree's own status may ask for more), `mixed` ones a
     correct and a wrong chain. Chains are counted and measured (in tokens) without duplicates, the
-    ones that are `dropped_too_long` included.
+    ones that are dropped included: `dropped_too_long`, and `dropped_error_classes` by class (of a
+    chain of two classes both count).
     """
     solved = [tree for tree in trees if tree.has(CORRECT)]
     distinct = [chain for tree in trees for chain in tree.distinct]
@@ -48,6 +55,7 @@ def tree_stats(trees: Sequence[TreeChains]) -> dict[str, Any]:
     per_tree = {"chains": [len(tree.distinct) for tree in trees]} | {
         v: [sum(chain.verdict == v for chain in tree.distinct) for tree in trees] for v in VERDICTS
     }
+    erring = Counter(name for tree in trees for names in tree.erring for name in names)
     return {
         "trees": len(trees),
         "by_status": dict(sorted(Counter(tree.status for tree in trees).items())),
@@ -56,7 +64,8 @@ def tree_stats(trees: Sequence[TreeChains]) -> dict[str, Any]:
         "chains": len(distinct),
         "by_verdict": {v: len(chains) for v, chains in by_verdict.items()},
         "duplicates_removed": sum(tree.finished - len(tree.distinct) for tree in trees),
-        "dropped_too_long": sum(len(tree.distinct) - len(tree.kept) for tree in trees),
+        "dropped_too_long": sum(tree.too_long for tree in trees),
+        "dropped_error_classes": dict(sorted(erring.items())),
         "per_tree": {name: spread(counts) for name, counts in per_tree.items()},
         "tokens": {v: spread([c.tokens for c in chains]) for v, chains in by_verdict.items()},
     }
@@ -83,6 +92,9 @@ def format_stats(stats: Mapping[str, Any]) -> str:
         ("dropped, too long", f"{stats['dropped_too_long']} (over {stats['max_tokens']} tokens)"),
         ("rows", f"{stats['rows']} from {stats['trees_used']} tree(s), bucket {stats['bucket']}"),
     ]
+    if dropped := stats["dropped_error_classes"]:
+        classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in dropped.items())
+        facts.insert(5, ("dropped, erring", classes))
     if "choice" in stats:
         facts.append(("rejected by", stats["choice"].replace("_", " ")))
     width = max(len(name) for name, _ in facts)

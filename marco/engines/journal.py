@@ -19,7 +19,7 @@ from marco.failpoints import cross
 from marco.termination import uninterrupted
 
 APPLICATION_ID = 0x6D6A6E6C  # "mjnl": a SQLite file of another application is refused
-SCHEMA = 2
+SCHEMA = 3
 _TABLES = """
 CREATE TABLE run (id TEXT NOT NULL);
 CREATE TABLE completions (
@@ -34,12 +34,12 @@ CREATE TABLE completions (
     completions TEXT NOT NULL  -- JSON: [[text, tokens, finish], ...]
 );
 CREATE INDEX of_problem ON completions (problem);
-CREATE TABLE trees (place INTEGER PRIMARY KEY, digest BLOB NOT NULL, tree TEXT NOT NULL);
+CREATE TABLE found (place INTEGER PRIMARY KEY, digest BLOB NOT NULL, line TEXT NOT NULL);
 """
 
 
 class Journal:
-    """The completions and finished trees of one run, in a file that only this process writes.
+    """The completions and findings of one run, in a file that only this process writes.
 
     `run` names the run; a process that holds the file is waited for `wait_s`. Raises UserError for
     a file that stays held, that is damaged, of another application or of another run, and where the
@@ -140,37 +140,37 @@ class Journal:
                 self.connection.execute("DETACH other")
         other.unlink()
 
-    # Trees -------------------------------------------------------------------------------------
+    # What was found ----------------------------------------------------------------------------
 
-    def keep_tree(self, place: int, tree: str) -> None:
-        """Keep the finished tree of a problem, as its line of `trees.jsonl`."""
+    def keep_found(self, place: int, line: str) -> None:
+        """Keep what was found for an item, as its line: JSON with `status` and `usage`."""
         with self._told(), self._transaction():
             self.connection.execute(
-                "INSERT INTO trees VALUES (?, ?, ?)", (place, _tree_digest(tree), tree)
+                "INSERT INTO found VALUES (?, ?, ?)", (place, _line_digest(line), line)
             )
 
     def finished(self) -> dict[int, tuple[str, int]]:
-        """The places of problems whose trees are finished: their status and generated tokens."""
+        """The places of items that are finished: their status and generated tokens."""
         with self._told():
             rows = self.connection.execute(
-                "SELECT place, json_extract(tree, '$.status'),"
-                " json_extract(tree, '$.usage.completion_tokens') FROM trees"
+                "SELECT place, json_extract(line, '$.status'),"
+                " json_extract(line, '$.usage.completion_tokens') FROM found"
             )
             return {place: (status, tokens) for place, status, tokens in rows}
 
-    def trees(self) -> Iterator[str]:
-        """The lines of all finished trees, in the order of their problems; UserError for one that
-        is damaged.
+    def found(self) -> Iterator[str]:
+        """The lines of all that was found, in the order of places; UserError for one that is
+        damaged.
         """
         with self._told():
-            rows = self.connection.execute("SELECT place, digest, tree FROM trees ORDER BY place")
-            for place, digest, tree in rows:
-                if digest != _tree_digest(tree):
+            rows = self.connection.execute("SELECT place, digest, line FROM found ORDER BY place")
+            for place, digest, line in rows:
+                if digest != _line_digest(line):
                     raise UserError(
-                        f"{self.path}: the tree at place {place} is damaged: move the file away, "
-                        "and the trees are made anew from the completions beside it"
+                        f"{self.path}: what was found at place {place} is damaged: move the file "
+                        "away, and it is made anew from the completions beside it"
                     )
-                yield tree
+                yield line
 
     # -------------------------------------------------------------------------------------------
 
@@ -275,8 +275,8 @@ def _row(request: Request, response: Response) -> tuple[Any, ...]:
     )
 
 
-def _tree_digest(tree: str) -> bytes:
-    return hashlib.blake2b(tree.encode(), digest_size=16).digest()
+def _line_digest(line: str) -> bytes:
+    return hashlib.blake2b(line.encode(), digest_size=16).digest()
 
 
 def _digest(request: Request, completions: str) -> bytes:

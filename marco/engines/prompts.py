@@ -68,6 +68,16 @@ class ChatTokenizer:
             self._is_encoded_by_parts = self._by_parts(text) == self._whole(text)
         return self._by_parts(text) if self._is_encoded_by_parts else self._whole(text)
 
+    def as_text(self, written: str) -> str:
+        """What a model wrote, fit for a prompt: a control token in it is taken apart.
+
+        A zero-width space after its first character keeps the template's tokens the only ones.
+        """
+        for token in self._longest_first():
+            if token in written:
+                written = written.replace(token, f"{token[0]}\u200b{token[1:]}")
+        return written
+
     def _whole(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 

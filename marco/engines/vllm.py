@@ -43,7 +43,7 @@ class VLLMEngine:
         self.waiting: dict[str, Request] = {}
         self.max_model_len = config.max_model_len
         self.refused: list[Response] = []
-        self.engine = _start(model, config)
+        self.engine = start(model, config).llm_engine
 
     def submit(self, request: Request) -> None:
         from vllm import SamplingParams
@@ -113,7 +113,8 @@ def import_vllm() -> Any:
     return LLM
 
 
-def _start(model: Path | str, config: VLLMConfig) -> Any:
+def start(model: Path | str, config: VLLMConfig) -> Any:
+    """vLLM's `LLM` with a config's settings; UserError where it cannot start."""
     LLM = import_vllm()
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.cpu_kvcache_gb))
     options: dict[str, Any] = {
@@ -130,7 +131,7 @@ def _start(model: Path | str, config: VLLMConfig) -> Any:
     if config.block_size is not None:
         options["block_size"] = config.block_size
     try:
-        return LLM(model=str(model), **options).llm_engine
+        return LLM(model=str(model), **options)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"vLLM cannot start {model}: {first}") from error

@@ -1,47 +1,225 @@
-"""From graded samples to a task's accuracy and no-answer ratio, with n and intervals."""
+"""From graded samples to a task's figures: shares with n and intervals, Test@k, majority votes.
+
+Problems are what an interval is over: samples of one problem (its tries, its turns) depend on each
+other. With one sample a problem it is Wilson's, else a bootstrap over problems.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from marco.errors import UserError
-from marco.evaluation.statistics import wilson
+from marco.evaluation.statistics import pooled_share, ratio_with_interval
+from marco.evaluation.tries import majority as vote
+from marco.evaluation.tries import solved_within
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG
 
 VERDICTS = (CORRECT, WRONG, NO_ANSWER)
 TRUNCATED = "length"
+APART = "truncation"  # an error class that says how a sample ended: it is told as `truncated`
+Sample = Mapping[str, Any]
+Interval = Callable[[Sequence[float], Sequence[int]], tuple[float, float]]
 
 
-def summarise(samples: Iterable[Mapping[str, Any]], *, confidence: float) -> dict[str, Any]:
-    """Figures of one task from its graded samples, shares in 0..1 of all `n` samples.
+def summarise(
+    samples: Iterable[Sample],
+    *,
+    confidence: float,
+    test_at: Sequence[int],
+    majority: bool,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Figures of one task from its graded samples; shares in 0..1, of samples unless said.
 
-    A sample has `id` and `verdict`, and where known `tokens`, `finish`, `error_class`, `turn`,
-    `try`. Intervals are Wilson's at `confidence`; they take samples as independent, so several
-    tries at one problem make them too narrow. `tokens_mean` and `truncated` (share that ended with
-    finish `length`) are None unless every sample tells. UserError for no samples, an unknown
-    verdict, or a sample counted twice.
+    A sample has `id` and `verdict`, and where known `turn`, `try`, `group`, `answer`, `tokens`,
+    `finish`, `is_flagged`, and `error_classes` (names, or findings with a `name`) or `error_class`.
+    `n` counts problems, `n_samples` samples. `truncated` (ended with finish `length`, answered or
+    not) and `tokens_mean` are None unless every sample tells. `majority` are the figures of the
+    votes, None without several tries or where verdicts have no answer to vote on; where the
+    argument `majority` is set, accuracy and no-answer ratio are the votes' too (`counted`).
+    `test_at` maps k to the share of problems that k tries solve, undefined (None, and `why`) for
+    more tries than there are. `by_group` and `by_turn` hold the same figures of the parts.
+    UserError for no samples, an unknown verdict, or a sample counted twice.
     """
     rows = list(samples)
     _check(rows)
-    n = len(rows)
-    verdicts = Counter(row["verdict"] for row in rows)
-    tokens = [row["tokens"] for row in rows if row.get("tokens") is not None]
-    finishes = [row.get("finish") for row in rows]
-    errors = Counter(row["error_class"] for row in rows if row.get("error_class"))
+
+    def interval(hits: Sequence[float], sizes: Sequence[int]) -> tuple[float, float]:
+        # Each from the start of the draws: a figure does not depend on which others are told.
+        rng = np.random.default_rng(seed)
+        return pooled_share(hits, sizes, confidence=confidence, resamples=resamples, rng=rng)
+
+    figures = partial(_figures, interval=interval, confidence=confidence, by_vote=majority)
     return {
-        "n": n,
         "confidence": confidence,
-        "accuracy": verdicts[CORRECT] / n,
-        "accuracy_interval": list(wilson(verdicts[CORRECT], n, confidence=confidence)),
-        "no_answer": verdicts[NO_ANSWER] / n,
-        "no_answer_interval": list(wilson(verdicts[NO_ANSWER], n, confidence=confidence)),
-        "truncated": None if None in finishes else finishes.count(TRUNCATED) / n,
-        "tokens_mean": sum(tokens) / n if len(tokens) == n else None,
-        "error_classes": dict(sorted(errors.items())),
+        **figures(rows),
+        "test_at": {str(k): _test_at(k, rows, interval) for k in test_at},
+        "by_group": {name: figures(part) for name, part in _parts(rows, "group").items()},
+        "by_turn": {name: figures(part) for name, part in _parts(rows, "turn").items()},
     }
 
 
-def _check(rows: list[Mapping[str, Any]]) -> None:
+def class_names(sample: Sample) -> set[str]:
+    """The names of the error classes that a sample shows; truncation is counted apart."""
+    found = sample.get("error_classes")
+    if found is None:
+        found = [sample["error_class"]] if sample.get("error_class") else []
+    return {one["name"] if isinstance(one, Mapping) else one for one in found} - {APART}
+
+
+def votes_of(rows: Sequence[Sample]) -> list[dict[str, Any]] | None:
+    """One sample for each problem and turn: what its tries say together (`tries.majority`).
+
+    None without several tries, and where an answered sample tells no answer.
+    """
+    units = _units(rows)
+    if len(units) == len(rows):
+        return None
+    if any(row["verdict"] != NO_ANSWER and row.get("answer") is None for row in rows):
+        return None
+    votes = {unit: vote(own) for unit, own in units.items()}
+    return [
+        {"id": id, "turn": turn, "verdict": told.verdict, "is_tied": told.is_tied}
+        for (id, turn), told in votes.items()
+    ]
+
+
+def _figures(
+    rows: Sequence[Sample], *, interval: Interval, confidence: float, by_vote: bool
+) -> dict[str, Any]:
+    votes = votes_of(rows)
+    counted = votes if by_vote and votes else rows
+    problems = len({row["id"] for row in rows})
+    names = sorted({name for row in rows for name in class_names(row)})
+    return {
+        "n": problems,
+        "n_samples": len(rows),
+        "counted": "votes" if counted is votes else "tries",
+        "intervals": "wilson" if len(counted) == problems else "bootstrap",
+        **_answers(counted, interval),
+        **_truncation(rows, interval),
+        "flagged": sum(bool(row.get("is_flagged")) for row in rows),
+        **_tokens(rows, confidence),
+        "error_classes": {
+            name: {"n": sum(name in class_names(row) for row in rows)}
+            | _share("share", rows, lambda row, name=name: name in class_names(row), interval)
+            for name in names
+        },
+        "majority": votes
+        and {
+            **_answers(votes, interval),
+            "n": len(votes),
+            "tied": sum(told["is_tied"] for told in votes),
+        },
+    }
+
+
+def _answers(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
+    return {
+        **_share("accuracy", rows, lambda row: row["verdict"] == CORRECT, interval),
+        **_share("no_answer", rows, lambda row: row["verdict"] == NO_ANSWER, interval),
+    }
+
+
+def _truncation(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
+    """How many samples were cut off, and how many were cut off without an answer."""
+    if any(row.get("finish") is None for row in rows):
+        return {
+            f"{name}{part}": None
+            for name in ("truncated", "truncated_no_answer")
+            for part in ("", "_interval")
+        }
+
+    def is_cut(row: Sample) -> bool:
+        return row["finish"] == TRUNCATED
+
+    def is_cut_and_silent(row: Sample) -> bool:
+        return is_cut(row) and row["verdict"] == NO_ANSWER
+
+    return {
+        **_share("truncated", rows, is_cut, interval),
+        **_share("truncated_no_answer", rows, is_cut_and_silent, interval),
+    }
+
+
+def _tokens(rows: Sequence[Sample], confidence: float) -> dict[str, Any]:
+    if any(row.get("tokens") is None for row in rows):
+        return {"tokens_mean": None, "tokens_mean_interval": None}
+    sums = _by_problem(rows, lambda row: row["tokens"])
+    sizes = _by_problem(rows, lambda row: 1)
+    several = len(sums) > 1
+    bounds = ratio_with_interval(sums, sizes, confidence=confidence) if several else None
+    return {
+        "tokens_mean": sum(sums) / len(rows),
+        "tokens_mean_interval": bounds and list(bounds),
+    }
+
+
+def _test_at(k: int, rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
+    units = _units(rows)
+    tries = min(map(len, units.values()))
+    told = {"n": len({row["id"] for row in rows}), "tries": tries}
+    if tries < k:
+        why = f"undefined: a problem has {tries} tries, and needs {k}"
+        return {"value": None, "interval": None, **told, "why": why}
+    solved = [
+        {"id": id, "value": solved_within(k, tries=len(own), correct=_correct(own))}
+        for (id, _), own in units.items()
+    ]
+    return _share("value", solved, lambda row: row["value"], interval, bounds="interval") | told
+
+
+def _share(
+    name: str,
+    rows: Sequence[Sample],
+    value: Callable[[Sample], float],
+    interval: Interval,
+    *,
+    bounds: str | None = None,
+) -> dict[str, Any]:
+    """The mean of a value in 0..1 over rows, with its interval over problems."""
+    hits = _by_problem(rows, value)
+    sizes = _by_problem(rows, lambda row: 1)
+    return {
+        name: sum(hits) / sum(sizes),
+        bounds or f"{name}_interval": list(interval(hits, sizes)),
+    }
+
+
+def _by_problem(rows: Sequence[Sample], value: Callable[[Sample], Any]) -> list[Any]:
+    """Sums over the rows of each problem, in the order of the problems."""
+    sums: dict[Any, Any] = {}
+    for row in rows:
+        sums[row["id"]] = sums.get(row["id"], 0) + value(row)
+    return list(sums.values())
+
+
+def _units(rows: Sequence[Sample]) -> dict[tuple[Any, Any], list[Sample]]:
+    """The tries of each turn of each problem."""
+    units: dict[tuple[Any, Any], list[Sample]] = {}
+    for row in rows:
+        units.setdefault((row["id"], row.get("turn")), []).append(row)
+    return units
+
+
+def _parts(rows: Sequence[Sample], name: str) -> dict[str, list[Sample]]:
+    """The rows by group or turn; empty where they all are of the same one."""
+    parts: dict[str, list[Sample]] = {}
+    for row in rows:
+        if row.get(name) is not None:
+            parts.setdefault(str(row[name]), []).append(row)
+    return dict(sorted(parts.items())) if len(parts) > 1 else {}
+
+
+def _correct(rows: Sequence[Sample]) -> int:
+    return sum(row["verdict"] == CORRECT for row in rows)
+
+
+def _check(rows: Sequence[Sample]) -> None:
     if not rows:
         raise UserError("no samples to summarise: the task has no problems, or none was answered")
     for row in rows:

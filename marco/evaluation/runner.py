@@ -1,126 +1,98 @@
-"""Evaluates a student: all tasks in one engine start, every output kept."""
+"""Evaluates a student on its tasks, all of them in one engine start; every reply is kept."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from marco.engines.prompts import ChatTokenizer
-from marco.engines.protocol import Completion, Engine, Request, Sampling
-from marco.engines.registry import EngineConfig, make_engine
-from marco.engines.vllm import VLLMConfig
-from marco.evaluation.metrics import summarise
-from marco.progress import Progress
-from marco.tasks.problem import Problem
-from marco.tasks.registry import Task, TaskConfig, make_task
-
-SCHEMA = 1
+from marco.driver.run import findings, run_all
+from marco.driver.scheduler import Placed
+from marco.errors import UserError
+from marco.evaluation.ask import STUDENT, Question, Replies
+from marco.evaluation.grade import write_scores
+from marco.evaluation.start import make_tasks, problems_of, question_starter
 
 
 def evaluate(
-    config: Mapping[str, Any], labels: Mapping[str, Any], *, student: Path, out: Path
+    config: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    *,
+    student: Path,
+    problems: Path | None,
+    cluster: Mapping[str, Any],
+    run: str,
+    out: Path,
+    models: Path,
 ) -> None:
-    """Sample the student on every task and write `results.json` and `samples.jsonl` to `out`.
+    """Put every problem to the student, then write `results.json` and `samples.jsonl` to `out`.
 
-    `config` holds the sections engine, decoding, tasks, split, confidence, row and seed.
+    `config` holds the sections engine, decoding, tasks, split, error_classes, confidence,
+    resamples, row and seed, and for tree decoding those of the search. The problems are those of
+    `problems` where it is given, a file for the one task. What was answered before an evaluation
+    was broken off is not asked again.
     """
-    tokenizer = ChatTokenizer.load(student)
-    checked: Any = TypeAdapter(EngineConfig).validate_python(config["engine"])
-    tasks = [make_task(TypeAdapter(TaskConfig).validate_python(t)) for t in config["tasks"]]
-    problems = {task.name: task.problems(config["split"]) for task in tasks}
-    decoding = config["decoding"]
-    if isinstance(checked, VLLMConfig):  # the models of the search may be spread over more GPUs
-        checked = checked.model_copy(update={"tensor_parallel": decoding["tensor_parallel"]})
-    engine = make_engine(checked, student, model=labels["student"])
-    sampling = Sampling(
-        temperature=decoding["temperature"],
-        top_p=decoding["top_p"],
-        max_tokens=decoding["max_tokens"],
-    )
-    results = {}
-    with (out / "samples.jsonl").open("w", encoding="utf-8") as file:
-        for task in tasks:
-            started = time.monotonic()
-            samples = sample(task, problems[task.name], engine, tokenizer, sampling)
-            seconds = round(time.monotonic() - started, 1)
-            file.writelines(json.dumps(s, ensure_ascii=False) + "\n" for s in samples)
-            results[task.name] = summarise(samples, confidence=config["confidence"]) | {
-                "seconds": seconds
-            }
-            print(f"  {_line(task.name, results[task.name])}", flush=True)
-    engine.close()
-    record = {
-        "schema": SCHEMA,
-        "student": labels["student"],
-        "row": config["row"],
-        "title": labels["title"],
-        "seed": config["seed"],
-        "split": config["split"],
-        "tasks": results,
-        "config": dict(config),
-        "keys": {"student": str(student.name)},
-    }
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    (out / "results.json").write_text(text + "\n", encoding="utf-8")
-
-
-def sample(
-    task: Task,
-    problems: Sequence[Problem],
-    engine: Engine,
-    tokenizer: ChatTokenizer,
-    sampling: Sampling,
-) -> list[dict[str, Any]]:
-    """One sample per problem, in the problems' order; the student sees the bare problem."""
-    for problem in problems:
-        engine.submit(
-            Request(
-                key=f"{task.name}/{problem.id}",
-                problem=problem.id,
-                model="student",
-                kind="chain",
-                prompt_ids=tokenizer.prompt([{"role": "user", "content": problem.problem}]),
-                n=1,
-                stop=(),
-                sampling=sampling,
+    tasks = make_tasks(config["tasks"])
+    asked = {task.name: problems_of(task, config, problems) for task in tasks}
+    questions = [Question(task=t.name, problem=p) for t in tasks for p in asked[t.name]]
+    if config["decoding"]["method"] == "mcts":
+        talks = [t.name for t in tasks if any(p.follow_ups for p in asked[t.name])]
+        if talks:
+            raise UserError(
+                f"decoding=mcts answers one turn, but {', '.join(talks)} has conversations: "
+                "take another decoding"
             )
-        )
-    progress = Progress(f"evaluate {task.name}", len(problems), "problems")
-    done: dict[str, Completion] = {}
-    tokens = 0
-    while len(done) < len(problems):
-        for response in engine.poll():
-            done[response.key] = response.completions[0]
-            tokens += response.completions[0].tokens
-        progress.update(len(done), tokens_per_s=progress.rate(tokens))
-    progress.close()
-    return [_row(task, problem, done[f"{task.name}/{problem.id}"]) for problem in problems]
-
-
-def _row(task: Task, problem: Problem, completion: Completion) -> dict[str, Any]:
-    verdict = task.verify(completion.text, problem)
-    return {
-        "task": task.name,
-        "id": problem.id,
-        "prompt": problem.problem,
-        "response": completion.text,
-        "answer": verdict.answer,
-        "gold": problem.answer,
-        "verdict": verdict.verdict,
-        "why": verdict.why,
-        "error_class": None,
-        "tokens": completion.tokens,
-        "finish": completion.finish,
-    }
-
-
-def _line(name: str, result: Mapping[str, Any]) -> str:
-    low, high = result["accuracy_interval"]
-    low_no, high_no = result["no_answer_interval"]
-    return (
-        f"{name}: n {result['n']}, accuracy {result['accuracy']:.1%} [{low:.1%}, {high:.1%}], "
-        f"no answer {result['no_answer']:.1%} [{low_no:.1%}, {high_no:.1%}]"
+    started = time.monotonic()
+    run_all(
+        asking(config, student),
+        question_starter,
+        questions,
+        label="replies",
+        wanted=None,
+        order=longest_first,
+        cluster=cluster,
+        run=run,
+        out=out,
+        models=models,
     )
+    seconds = round(time.monotonic() - started, 1)
+    lines = iter(findings(out, run=run))
+    graded = []
+    for task in tasks:
+        replies = [Replies.from_json(next(lines)).replies for _ in asked[task.name]]
+        graded.append((task, asked[task.name], replies))
+    write_scores(
+        graded,
+        config,
+        labels,
+        keys={"student": student.name},
+        seconds=seconds,
+        out=out,
+    )
+
+
+def longest_first(questions: Sequence[Placed]) -> list[Placed]:
+    """Conversations first, then long problems: none of them is left alone at the end."""
+
+    def size(placed: Placed) -> tuple[int, int]:
+        problem = placed[1].problem
+        return len(problem.follow_ups), len(problem.problem)
+
+    return sorted(questions, key=size, reverse=True)
+
+
+def asking(config: Mapping[str, Any], student: Path) -> Mapping[str, Any]:
+    """The config as workers read it: the student is the one model, whatever it writes."""
+    engine, decoding = dict(config["engine"]), config["decoding"]
+    if "tensor_parallel" in engine:  # the models of the search may be spread over more GPUs
+        engine["tensor_parallel"] = decoding["tensor_parallel"]
+    if "served_model" in engine:
+        engine["served_model"] = engine["served_model"] or config["student"]
+    checkpoint = {
+        "model": str(student),
+        "temperature": decoding["temperature"],
+        "top_p": decoding["top_p"],
+        "engine": {},
+    }
+    roles = dict.fromkeys(config.get("kinds", {}), STUDENT)
+    models = {"name": STUDENT, "checkpoints": {STUDENT: checkpoint}, "roles": roles}
+    return {**config, "engine": engine, "models": models, "search_seed": config["seed"]}

@@ -1,4 +1,11 @@
-"""Intervals for shares and for means over seeds, and for the differences between two rows."""
+"""Intervals for shares and means, for the differences between two rows, and an exact paired test.
+
+Several samples of a problem (tries, turns) depend on each other, so problems are what is drawn
+again: `ratio_bootstrap`. Its bias-corrected and accelerated interval (BCa) is taken rather than the
+plain percentiles, since no-answer ratios are often near 0, where percentiles end too low: with a
+true share of 1 %, 200 problems and 8 tries, simulated 1,500 times, it lies above 4.9 % of the 95 %
+intervals of percentiles, above 2.4 % of BCa's (2.5 % is nominal).
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +14,12 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 import mpmath
+import numpy as np
 
 from marco.errors import UserError
+
+NORMAL = NormalDist()
+TIED = 1e-12  # resampled values this near to the estimate differ from it by rounding alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +39,7 @@ def wilson(successes: float, n: int, *, confidence: float) -> tuple[float, float
     """
     if n < 1 or not 0 <= successes <= n:
         raise UserError(f"a share of {successes} out of {n} has no interval: expected 0 <= k <= n")
-    z = NormalDist().inv_cdf(_upper_tail(confidence))
+    z = NORMAL.inv_cdf(_upper_tail(confidence))
     share = successes / n
     scale = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / scale
@@ -50,6 +61,107 @@ def mean_with_interval(values: Sequence[float], *, confidence: float) -> Mean:
     mean, sd = fmean(values), stdev(values)
     half = t_quantile(_upper_tail(confidence), len(values) - 1) * sd / math.sqrt(len(values))
     return Mean(mean=mean, sd=sd, interval=(mean - half, mean + half))
+
+
+def pooled_share(
+    hits: Sequence[float],
+    sizes: Sequence[int],
+    *,
+    confidence: float,
+    resamples: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Interval (low, high) in 0..1 of `sum(hits) / sum(sizes)`, each place being one problem.
+
+    Wilson's where a problem has one sample that hits or not, and where all problems have the same
+    share: a bootstrap would have no width there, and Wilson's over the problems is the wider one.
+    Else `ratio_bootstrap`.
+    """
+    problems = set(zip(hits, sizes, strict=True))
+    one_each = all(size == 1 and hit in (0, 1) for hit, size in problems)
+    if one_each or len({hit / size for hit, size in problems}) == 1:
+        share, n = sum(hits) / sum(sizes), len(sizes)
+        return wilson(sum(hits) if one_each else share * n, n, confidence=confidence)
+    low, high = ratio_bootstrap(hits, sizes, confidence=confidence, resamples=resamples, rng=rng)
+    return max(0.0, low), min(1.0, high)
+
+
+def ratio_bootstrap(
+    sums: Sequence[float],
+    sizes: Sequence[float],
+    *,
+    confidence: float,
+    resamples: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """BCa interval (low, high) of `sum(sums) / sum(sizes)`, clusters drawn with replacement.
+
+    It has no width where all clusters have the same ratio. Source: Efron 1987; the acceleration is
+    that of leaving out one cluster at a time.
+    """
+    tail = _upper_tail(confidence)
+    pairs = np.array([sums, sizes], dtype=float).T
+    # Clusters that are alike are drawn together: how many of a kind come is multinomial.
+    kinds, counts = np.unique(pairs, axis=0, return_counts=True)
+    estimate = float(pairs[:, 0].sum() / pairs[:, 1].sum())
+    if np.ptp(kinds[:, 0] / kinds[:, 1]) == 0:
+        return estimate, estimate
+    drawn = rng.multinomial(len(pairs), counts / len(pairs), size=resamples) @ kinds
+    values = drawn[:, 0] / drawn[:, 1]
+    left_out = pairs.sum(axis=0) - kinds
+    influences = left_out[:, 0] / left_out[:, 1]
+    influences = np.average(influences, weights=counts) - influences
+    skew = (counts * influences**3).sum() / (counts * influences**2).sum() ** 1.5 / 6
+    below = (values < estimate - TIED).mean() + (abs(values - estimate) <= TIED).mean() / 2
+    edge = 0.5 / resamples
+    bias = NORMAL.inv_cdf(min(max(float(below), edge), 1 - edge))
+    shares = []
+    for z in (NORMAL.inv_cdf(1 - tail), NORMAL.inv_cdf(tail)):
+        shares.append(NORMAL.cdf(bias + (bias + z) / max(1 - skew * (bias + z), TIED)))
+    low, high = (float(bound) for bound in np.quantile(values, shares))
+    return min(low, estimate), max(high, estimate)
+
+
+def ratio_with_interval(
+    sums: Sequence[float], sizes: Sequence[int], *, confidence: float
+) -> tuple[float, float]:
+    """Student's t interval (low, high) of `sum(sums) / sum(sizes)` over clusters.
+
+    Of clusters of one size it is the interval of their means' mean. UserError for one cluster.
+    """
+    n, total = len(sizes), sum(sizes)
+    if n < 2:
+        raise UserError(f"the interval of a mean needs two problems or more, got {n}")
+    mean = sum(sums) / total
+    squares = sum((own - mean * size) ** 2 for own, size in zip(sums, sizes, strict=True))
+    error = math.sqrt(n / (n - 1) * squares) / total
+    half = t_quantile(_upper_tail(confidence), n - 1) * error
+    return mean - half, mean + half
+
+
+def sign_flips(differences: Sequence[int]) -> tuple[float, float]:
+    """Two-sided p of paired differences, exact, and its mid-p.
+
+    Where neither student is better, each problem's difference is as likely with the other sign: p
+    is the share of all sign patterns whose sum is at least as far from 0. With differences of -1,
+    0 and 1 it is McNemar's exact test. The mid-p counts the patterns of just the same sum half: the
+    exact test errs on the safe side, the mid-p on average not. Source: Fisher 1935; for the mid-p
+    of McNemar's test Fagerland, Lydersen and Laake 2013. Both are 1 where no problem differs.
+    """
+    shared = math.gcd(*differences)
+    if shared == 0:
+        return 1.0, 1.0
+    steps = [abs(difference) // shared for difference in differences if difference]
+    chances = np.ones(1)
+    for step in steps:
+        wider = np.zeros(len(chances) + 2 * step)
+        wider[: len(chances)] += chances / 2
+        wider[2 * step :] += chances / 2
+        chances = wider
+    distances = abs(np.arange(len(chances)) - sum(steps))
+    seen = abs(sum(differences)) // shared
+    beyond, same = float(chances[distances > seen].sum()), float(chances[distances == seen].sum())
+    return min(1.0, beyond + same), min(1.0, beyond + same / 2)
 
 
 def difference_of_shares(

@@ -1,4 +1,9 @@
-"""python -m marco.reporting outputs/scores [--out DIR]: a table of the scores that are there."""
+"""A table of the scores that are there, or a comparison of two students or ways of decoding.
+
+python -m marco.reporting outputs/scores [--out DIR]
+python -m marco.reporting compare A B [--json FILE]
+python -m marco.reporting test_at A B [--json FILE]
+"""
 
 import argparse
 import sys
@@ -6,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marco.errors import UserError
+from marco.reporting import compare, test_at
 from marco.reporting.formats import markdown
 from marco.reporting.paper import load_paper
 from marco.reporting.results import Result, collect, find_scores
@@ -13,7 +19,15 @@ from marco.reporting.table import RowSpec, make_table, write_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table as Markdown, and write all its forms with `--out`; 2 for bad input."""
+    """Print the table as Markdown, and write all its forms with `--out`; 2 for bad input.
+
+    With `compare` or `test_at` as the first argument two scores folders are compared, by the
+    module of that name.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    comparisons = {"compare": compare.main, "test_at": test_at.main}
+    if arguments and arguments[0] in comparisons:
+        return comparisons[arguments[0]](arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         print(_table(options), end="")
@@ -56,7 +70,8 @@ def _rows(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m marco.reporting",
-        description="Collect scores again, and print one table of them.",
+        description="Collect scores again, and print one table of them. "
+        "To compare two of them: python -m marco.reporting compare A B, or test_at A B",
     )
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="FOLDER", help="scores folders, or what holds them"

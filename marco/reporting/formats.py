@@ -88,6 +88,7 @@ def comma_separated(table: Table) -> str:
     measures = ("accuracy", "no_answer")
     parts = ("percent", "low", "high", "interval", "per_seed")
     differences = ("difference", "difference_low", "difference_high", "difference_interval")
+    differences += ("difference_p",)
     head = ["row", "title", "status", "task", "seeds", "seed_list", "n", "confidence"]
     for name in measures:
         head += [f"{name}_{part}" for part in (*parts, *differences, "within_noise")]
@@ -125,6 +126,11 @@ def notes(table: Table) -> list[str]:
             several = any(m.kind == "wilson" and len(m.per_seed) > 1 for m in measures)
             agree = ", and where all seeds of a row agree exactly" if several else ""
             lines.append(f"Rows of one seed{agree}: Wilson's score interval over the n problems.")
+        if any(m.kind == "bootstrap" for m in measures):
+            lines.append(
+                "Rows of one seed with several samples a problem (tries, turns): bootstrap over "
+                "the n problems (BCa)."
+            )
         if any(m.kind == "t" for m in measures):
             lines.append(
                 "Rows of several seeds: mean over seeds, with Student's t interval over seeds "
@@ -202,15 +208,24 @@ def _comparison_notes(table: Table, percent: str) -> list[str]:
     below = measures_of(table.rows[1:])
     kinds = {m.difference.kind for m in below if m.difference}
     names = {
-        "newcombe": "two unpaired proportions, Newcombe's hybrid score interval",
-        "welch": "Welch's t over seeds, where both rows have several",
+        "paired": "paired by problem: a bootstrap over problems (BCa), and McNemar's exact test, "
+        "or that of sign flips where a problem has several samples",
+        "paired_seeds": "Student's t interval over seeds too, where they vary",
+        "newcombe": "without samples of the same problems two unpaired proportions, Newcombe's "
+        "hybrid score interval",
+        "welch": "without samples of the same problems Welch's t over seeds, where both rows have "
+        "several",
     }
     lines = []
     if kinds:
+        is_paired = bool(kinds & {"paired", "paired_seeds"})
+        kinds |= {"paired"} if is_paired else set()
+        exact = f", or p of an exact test is {1 - (table.confidence or 0):.2g} or more"
         told = "; ".join(text for kind, text in names.items() if kind in kinds)
         lines.append(
             f"{NOISE} The difference to the row above is within noise: its {percent} interval "
-            f"holds zero ({told})."
+            f"holds zero{exact if is_paired else ''} ({told}). Not corrected for the number of "
+            "comparisons."
         )
     if any(m.difference is None for m in below):
         lines.append(f"{NOT_COMPARED} Not compared: the row above has no result here.")
@@ -219,10 +234,11 @@ def _comparison_notes(table: Table, percent: str) -> list[str]:
 
 def _measured(measure: Measure) -> list[object]:
     difference = measure.difference
-    told: list[object] = ["", "", "", "", ""]
+    told: list[object] = [""] * 6
     if difference is not None:
         bounds = (difference.value, difference.low, difference.high)
-        told = [*(_or_empty(v, 100) for v in bounds), difference.kind, difference.within_noise]
+        p = "" if difference.p is None else f"{difference.p:.4g}"
+        told = [*(_or_empty(v, 100) for v in bounds), difference.kind, p, difference.within_noise]
     shares = (measure.value, measure.low, measure.high)
     per_seed = _joined(_or_empty(v, 100) for v in measure.per_seed)
     return [*(_or_empty(v, 100) for v in shares), measure.kind, per_seed, *told]

@@ -153,7 +153,11 @@ def _legend(table: Table) -> list[Line2D]:
     measures = measures_of(table.rows)
     handles = []
     if table.confidence is not None:
-        kinds = {"wilson": "Wilson, one seed", "t": "t over seeds, several seeds"}
+        kinds = {
+            "wilson": "Wilson, one seed",
+            "bootstrap": "bootstrap over problems, one seed",
+            "t": "t over seeds, several seeds",
+        }
         told = "; ".join(text for k, text in kinds.items() if any(m.kind == k for m in measures))
         whiskers = {"marker": "|", "markersize": 8, "color": INK, "linewidth": 1.3}
         label = f"{100 * table.confidence:g} % interval ({told})"

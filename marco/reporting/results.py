@@ -25,15 +25,18 @@ Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 class TaskScores(BaseModel):
-    """Figures of one task: shares in 0..1 of all `n` samples, Wilson's intervals at `confidence`.
+    """Figures of one task over `n` problems: shares in 0..1 with their intervals at `confidence`.
 
-    Validation error if accuracy and no-answer ratio together pass 1: no answer is not a wrong
-    answer, and not a right one.
+    `intervals` says of which kind they are, and `counted` whether each try counts or what most
+    tries at a problem say. Validation error if accuracy and no-answer ratio together pass 1: no
+    answer is not a wrong answer, and not a right one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     n: PositiveInt
+    intervals: Literal["wilson", "bootstrap"] = "wilson"
+    counted: Literal["tries", "votes"] = "tries"
     confidence: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     accuracy: Share
     accuracy_interval: tuple[Share, Share]
@@ -53,7 +56,7 @@ class TaskScores(BaseModel):
 class _ResultsFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    version: Literal[1] = Field(alias="schema")
+    version: Literal[1, 2] = Field(alias="schema")
     student: str
     row: str | None = None
     title: str | None = None

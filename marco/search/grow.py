@@ -1,21 +1,15 @@
-"""Grows the trees of a task's problems, here or on a cluster, and writes them down."""
+"""Grows the trees of a task's problems, and writes them down."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from marco.engines.journal import Journal
-from marco.errors import UserError
-from marco.search.report import SearchReport, cost_table, summary
-from marco.search.scheduler import Placed
-from marco.search.start import longest_first
-from marco.search.tree import read_trees, write_trees
-from marco.search.worker import Grown, SearchWorker, costs, share_out
+from marco.driver.run import findings, run_all
+from marco.search.start import longest_first, search_starter
+from marco.search.tree import Tree, read_trees, write_trees
 from marco.tasks.problem import Problem
-from marco.tasks.registry import TaskConfig, make_task
 
 
 def grow(
@@ -31,51 +25,44 @@ def grow(
     """Search a tree for every problem and write `trees.jsonl` in the problems' order.
 
     `config` holds the sections models, engine, kinds, pattern, search and search_seed; `task` and
-    `cluster` are sections too; `models` is the folder where models are kept. What engines answer
-    and which trees are finished is kept in `out/journal`, under the name `run`: a search that was
-    broken off goes on from there. Returns the generated tokens per second, 0 where all was known.
+    `cluster` are sections too; `models` is the folder where models are kept. A search that was
+    broken off goes on (`run_all`). Returns the generated tokens per second, 0 where all was known.
     """
-    folder = out / "journal"
-    folder.mkdir(exist_ok=True)
-    with closing(Journal(folder / "trees.sqlite", run=run)) as journal:
-        known = journal.finished()
-        left = [(i, problem) for i, problem in enumerate(problems) if i not in known]
-        with closing(SearchReport(len(problems), known)) as report:
-            if left:
-                settings = {"run": run, "folder": folder, "models": models}
-                queue = longest_first(left, config)
-                search = _search_on_ray if cluster["name"] == "ray" else _search_here
-                for grown in search(config, task, queue, cluster, settings, report):
-                    journal.keep_tree(grown.place, grown.line)
-                    report.on_tree(grown)
-            rate = report.tokens_per_s
-        if lost := len(problems) - len(journal.finished()):
-            raise UserError(f"{lost} trees are missing: start again, and they are searched")
-        write_trees(out / "trees.jsonl", journal.trees())
-    lines = [*cost_table(costs(folder, run=run)), *summary(read_trees(out))]
-    print("\n".join(f"  {line}" for line in lines), flush=True)
+    rate = run_all(
+        {**config, "task": task},
+        search_starter,
+        problems,
+        label="trees",
+        wanted="solved",
+        order=partial(longest_first, config=config),
+        cluster=cluster,
+        run=run,
+        out=out,
+        models=models,
+    )
+    write_trees(out / "trees.jsonl", findings(out, run=run))
+    print("\n".join(f"  {line}" for line in summary(read_trees(out))), flush=True)
     return rate
 
 
-def _search_here(
-    config: Mapping[str, Any],
-    task: Mapping[str, Any],
-    problems: Sequence[Placed],
-    cluster: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    report: SearchReport,
-) -> Iterator[Grown]:
-    made: Any = make_task(TypeAdapter(TaskConfig).validate_python(task))
-    share_out(settings["folder"], workers=1, run=settings["run"])
-    worker = SearchWorker(config, made, index=0, **settings)
-    report.begin()
-    try:
-        yield from worker.search(problems, on_response=lambda counts: report.on_counts({0: counts}))
-    finally:
-        worker.close()
+def summary(trees: Iterable[Tree]) -> list[str]:
+    """What the search found, in lines for the terminal."""
+    status, total = Counter[str](), Counter[str | None]()
+    count = mixed = copies = 0
+    for tree in trees:
+        verdicts = Counter(node.verdict for node in tree.nodes)
+        count += 1
+        status[tree.status] += 1
+        total += verdicts
+        mixed += verdicts["correct"] > 0 and verdicts["wrong"] > 0
+        copies += sum(node.copies - 1 for node in tree.nodes)
+    return [
+        f"trees {count}: " + ", ".join(f"{k} {n}" for k, n in status.most_common()),
+        f"chains: correct {total['correct']}, wrong {total['wrong']}, "
+        f"no answer {total['no_answer']}; duplicate siblings merged {copies}",
+        f"trees with a correct and a wrong chain: {mixed} ({_percent(mixed, count)})",
+    ]
 
 
-def _search_on_ray(*arguments: Any) -> Iterator[Grown]:
-    from marco.search.on_ray import search_on_ray
-
-    return search_on_ray(*arguments)
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "–"

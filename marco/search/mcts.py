@@ -84,6 +84,7 @@ class TreeSearch:
         self.rows: dict[tuple[int, bool], Mapping[str, int]] = {}  # by node, and if wrong is below
         self.ids: dict[tuple[int, str], Sequence[int]] = {}
         self.paths = {0: "0"}  # by node: its ordinal below each ancestor
+        self.ended: list[tuple[Node, int]] = []  # chains as they ended, and the tokens until then
         self.backtracks = self.rollouts = self.correct = self.wrong = 0
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
 
@@ -327,6 +328,7 @@ class TreeSearch:
     def _end(self, node: Node, verdict: Verdict) -> None:
         """Give a chain its verdict; a leaf that nobody visits again counts here, once."""
         node.verdict, node.answer = verdict.verdict, verdict.answer
+        self.ended.append((node, self.usage["completion_tokens"]))
         if self.settings.count == "distinct":
             self.correct += verdict.verdict == "correct"
             self.wrong += verdict.verdict == "wrong"

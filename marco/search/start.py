@@ -16,68 +16,94 @@ from marco.search.pattern import AnyPattern, MixedPattern, NodeKind, Pattern
 from marco.search.settings import SearchConfig
 from marco.tasks.examples import chat
 from marco.tasks.problem import Problem
-from marco.tasks.registry import Task
+from marco.tasks.registry import TaskConfig, make_task
+from marco.tasks.task import Task
+from marco.tasks.verdict import Verdict
 
 
-def starter(
-    config: Mapping[str, Any], task: Task, *, models: Path
-) -> tuple[Callable[[Problem], Search], dict[str, Path]]:
-    """What starts the search of a problem, and the folder of each checkpoint's model."""
-    kinds = {name: NodeKind(**kind) for name, kind in config["kinds"].items()}
-    pattern: Pattern | MixedPattern = TypeAdapter(AnyPattern).validate_python(config["pattern"])
-    settings = SearchConfig(**config["search"])
-    seed = config["search_seed"]
-    checkpoints = config["models"]["checkpoints"]
-    paths = {
-        name: model_folder(
-            c["model"],
-            cache=models,
-            weights=engine_of(config["engine"], c["engine"])["name"] == "vllm",  # else a server's
-        )
-        for name, c in checkpoints.items()
-    }
-    tokenizers = {path: ChatTokenizer.load(path) for path in set(paths.values())}
+def search_starter(
+    config: Mapping[str, Any], models: Path
+) -> tuple[Callable[[Problem], Search], Mapping[str, Path]]:
+    """What begins the search of a problem, and the folder of each checkpoint's model.
 
-    def prompter(path: Path, chosen: Pattern) -> Callable[[Problem], tuple[int, ...]]:
-        @remember
-        def prompt_ids(problem: Problem) -> tuple[int, ...]:
-            examples = task.examples(problem)
-            messages = chat(problem.problem, examples, kinds=kinds, pattern=chosen)
-            return tokenizers[path].prompt(messages)
+    UserError for a pattern that the task's worked examples cannot be written in, before an engine
+    starts.
+    """
+    task = make_task(TypeAdapter(TaskConfig).validate_python(config["task"]))
+    begin = SearchStart(config, task, models=models)
+    begin.write_prompts(task.problems("train")[0])
+    return begin, begin.paths
 
-        return prompt_ids
 
-    def start(problem: Problem) -> Search:
-        chosen = draw_pattern(pattern, seed, problem)
-        prompters = {path: prompter(path, chosen) for path in tokenizers}
+class SearchStart:
+    """Begins the search of a problem; `paths` are the folders of the checkpoints' models."""
+
+    def __init__(self, config: Mapping[str, Any], task: Task, *, models: Path) -> None:
+        self.task, self.seed = task, config["search_seed"]
+        self.kinds = {name: NodeKind(**kind) for name, kind in config["kinds"].items()}
+        self.pattern: AnyPattern = TypeAdapter(AnyPattern).validate_python(config["pattern"])
+        self.settings = SearchConfig(**config["search"])
+        self.checkpoints = config["models"]["checkpoints"]
+        self.roles = config["models"]["roles"]
+        self.paths = {
+            name: model_folder(
+                c["model"],
+                cache=models,
+                # Else a server has them.
+                weights=engine_of(config["engine"], c["engine"])["name"] == "vllm",
+            )
+            for name, c in self.checkpoints.items()
+        }
+        self.tokenizers = {path: ChatTokenizer.load(path) for path in set(self.paths.values())}
+
+    def __call__(self, problem: Problem) -> Search:
+        return self.search(problem, verify=self.task.verify).run()
+
+    def search(
+        self, problem: Problem, *, verify: Callable[[str, Problem], Verdict], **changes: Any
+    ) -> TreeSearch:
+        """The search of a problem, with a reward by `verify`; `changes` are of its settings."""
+        pattern = draw_pattern(self.pattern, self.seed, problem)
+        settings = SearchConfig(**{**self.settings.model_dump(), **changes})
+        prompters = {path: self._prompter(path, pattern) for path in self.tokenizers}
         writers = {
             kind: Writer(
                 model=name,
-                prompt_ids=prompters[paths[name]],
-                encode=tokenizers[paths[name]].encode,
+                prompt_ids=prompters[self.paths[name]],
+                encode=self.tokenizers[self.paths[name]].encode,
                 sampling=Sampling(
-                    temperature=checkpoints[name]["temperature"],
-                    top_p=checkpoints[name]["top_p"],
+                    temperature=self.checkpoints[name]["temperature"],
+                    top_p=self.checkpoints[name]["top_p"],
                     max_tokens=settings.node_tokens,
                 ),
             )
-            for kind, name in config["models"]["roles"].items()
+            for kind, name in self.roles.items()
         }
         return TreeSearch(
             problem,
-            task=task.name,
-            verify=task.verify,
-            kinds=kinds,
-            pattern=chosen,
+            task=self.task.name,
+            verify=verify,
+            kinds=self.kinds,
+            pattern=pattern,
             settings=settings,
             writers=writers,
-            seed=seed,
-        ).run()
+            seed=self.seed,
+        )
 
-    for option in _options(pattern):  # what cannot be written is told before an engine starts
-        for path in tokenizers:
-            prompter(path, option)(task.problems("train")[0])
-    return start, paths
+    def write_prompts(self, problem: Problem) -> None:
+        """Write a problem's prompts in every pattern; UserError for what cannot be written."""
+        for pattern in _options(self.pattern):
+            for path in self.tokenizers:
+                self._prompter(path, pattern)(problem)
+
+    def _prompter(self, path: Path, pattern: Pattern) -> Callable[[Problem], tuple[int, ...]]:
+        @remember
+        def prompt_ids(problem: Problem) -> tuple[int, ...]:
+            examples = self.task.examples(problem)
+            messages = chat(problem.problem, examples, kinds=self.kinds, pattern=pattern)
+            return self.tokenizers[path].prompt(messages)
+
+        return prompt_ids
 
 
 def longest_first(

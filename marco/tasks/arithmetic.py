@@ -13,15 +13,17 @@ total?" -> 46
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from marco.errors import UserError
-from marco.tasks.answers import verify_number
+from marco.tasks.answers import canonical, verify_number
 from marco.tasks.examples import Example
+from marco.tasks.files import text_of
 from marco.tasks.problem import Problem, Split
+from marco.tasks.task import Task
 from marco.tasks.verdict import Verdict
 
 SHARES: dict[Split, range] = {"test": range(0, 3), "validation": range(3, 5), "train": range(5, 10)}
@@ -59,7 +61,7 @@ class ArithmeticConfig(BaseModel):
     shots: NonNegativeInt
 
 
-class Arithmetic:
+class Arithmetic(Task):
     """Word problems a·b+c and a·b−c on small numbers."""
 
     def __init__(self, config: ArithmeticConfig) -> None:
@@ -82,6 +84,16 @@ class Arithmetic:
         return [
             _tell(f"{self.name}-{split}-{i}", *numbers, rng) for i, numbers in enumerate(chosen)
         ]
+
+    def parse(self, row: Mapping[str, Any], number: int, source: str) -> Problem:
+        gold = canonical(str(row.get("answer") or ""))
+        if gold is None:
+            raise UserError(f"{source}, line {number}: no `answer` that is a number")
+        return Problem(
+            id=str(row.get("id", f"arithmetic-{number - 1}")),
+            problem=text_of(row, ("problem",), number, source),
+            answer=gold,
+        )
 
     def examples(self, problem: Problem) -> Sequence[Example]:
         """Worked examples of the problem's own form."""

@@ -36,9 +36,23 @@ def chat(
             kinds[kind].write(kinds[kind].prefixes[0], f" {text}")
             for kind, text in lay_out(example, pattern)
         ]
-        messages.append({"role": "user", "content": example.problem})
-        messages.append({"role": "assistant", "content": "".join(nodes)})
+        messages += _turn(example, "".join(nodes))
     return [*messages, {"role": "user", "content": problem}]
+
+
+def plain_chat(examples: Sequence[Example]) -> list[dict[str, str]]:
+    """The examples as finished turns without tags: the steps, and the answer at the end."""
+    messages = []
+    for example in examples:
+        messages += _turn(example, " ".join([*example.steps, f"The answer is: {example.answer}"]))
+    return messages
+
+
+def _turn(example: Example, text: str) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": example.problem},
+        {"role": "assistant", "content": text},
+    ]
 
 
 def lay_out(example: Example, pattern: Pattern) -> list[tuple[str, str]]:

@@ -1,26 +1,67 @@
-"""Reading JSON Lines that people bring."""
+"""Reading the files of problems and responses that people bring, and data sets of the hub."""
 
+import csv
+import gzip
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from marco.errors import UserError
+from marco.tasks.problem import Problem
+
+Rows = list[tuple[int, dict[str, Any]]]
 
 
-def read_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path) -> Rows:
+    """The rows of a JSON Lines file (`.gz` too) or of a `.csv`, with their line numbers."""
+    return _read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
+
+
+def load_rows(file: str | None, *, hub: str, subset: str | None, split: str, key: str) -> Rows:
+    """The rows of a local file where one is given, else of a data set on the hub.
+
+    UserError names `key`, the config's key for a local file, where the hub does not answer.
+    """
+    if file is not None:
+        return read_rows(Path(file))
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(hub, subset, split=split)
+    except Exception as error:  # the hub's client raises a dozen kinds
+        raise UserError(
+            f"cannot load {hub} ({type(error).__name__}): give a local file with {key}=FILE"
+        ) from error
+    return [(number, dict(row)) for number, row in enumerate(rows, 1)]
+
+
+def distinct(problems: list[Problem], source: str) -> list[Problem]:
+    """The problems; UserError where two share an id, by which trees and answers are told apart."""
+    counts = Counter(problem.id for problem in problems)
+    if twice := [id for id, n in counts.items() if n > 1]:
+        raise UserError(f"{source}: {len(twice)} ids occur more than once, first {twice[0]!r}")
+    return problems
+
+
+def text_of(row: dict[str, Any] | Any, names: tuple[str, ...], number: int, source: str) -> str:
+    """The first of the columns that is there, which must be text that says something."""
+    value = next((row[name] for name in names if row.get(name) is not None), None)
+    if not isinstance(value, str) or not value.strip():
+        wanted = " (or ".join(f"`{name}`" for name in names) + ")" * (len(names) - 1)
+        raise UserError(f"{source}, line {number}: no {wanted}")
+    return value
+
+
+def read_jsonl(path: Path) -> Rows:
     """The objects of a JSON Lines file with their line numbers; blank lines are passed over.
 
     Raises UserError for a missing file, for text that is not UTF-8, and for a line that is not a
     JSON object (which one).
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -33,3 +74,27 @@ def read_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if not rows:
         raise UserError(f"{path} is empty")
     return rows
+
+
+def _read_csv(path: Path) -> Rows:
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.DictReader(_text(path).splitlines(keepends=True))
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+    if not rows:
+        raise UserError(f"{path} is empty")
+    return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{path}: not a gzip file ({error})") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error

@@ -9,18 +9,17 @@ Sample: `{"question": "… How many … in April and May?", "answer": "… <<48+
 - The published training set has no validation split: its last `validation` problems are it.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from marco.errors import UserError
 from marco.tasks.answers import canonical, verify_number
 from marco.tasks.examples import Example
-from marco.tasks.files import read_jsonl
+from marco.tasks.files import distinct, load_rows, text_of
 from marco.tasks.problem import Problem, Split
+from marco.tasks.task import Task
 from marco.tasks.verdict import Verdict
 
 
@@ -39,7 +38,7 @@ class GSM8KConfig(BaseModel):
     shots: NonNegativeInt
 
 
-class GSM8K:
+class GSM8K(Task):
     """Grade-school mathematics."""
 
     def __init__(self, config: GSM8KConfig) -> None:
@@ -49,8 +48,8 @@ class GSM8K:
     def problems(self, split: Split) -> list[Problem]:
         """The problems of a split; UserError for a missing file, a malformed line, no gold."""
         if split == "test":
-            return self._read("test", self.config.test_file)[: self.config.test]
-        rows = self._read("train", self.config.train_file)
+            return self._load("test", self.config.test_file)[: self.config.test]
+        rows = self._load("train", self.config.train_file)
         held_out = len(rows) - self.config.validation
         if held_out <= 0:
             raise UserError(
@@ -66,39 +65,23 @@ class GSM8K:
     def verify(self, response: str, problem: Problem) -> Verdict:
         return verify_number(response, problem.answer)
 
-    def _read(self, split: str, file: str | None) -> list[Problem]:
-        if file is not None:
-            rows = read_jsonl(Path(file))
-            return _distinct([parse(row, number, file, split) for number, row in rows], file)
-        from datasets import load_dataset
+    def parse(self, row: Mapping[str, Any], number: int, source: str) -> Problem:
+        answer = row.get("answer")
+        gold = None if answer is None else canonical(str(answer).rpartition("####")[2].strip())
+        if gold is None:
+            raise UserError(f"{source}, line {number}: no gold answer (a number after `####`)")
+        return Problem(
+            id=str(row.get("id", f"gsm8k-{number - 1}")),
+            problem=text_of(row, ("question", "problem"), number, source),
+            answer=gold,
+        )
 
-        try:
-            rows = load_dataset(self.config.hub, "main", split=split)
-        except Exception as error:  # the hub's client raises a dozen kinds
-            raise UserError(
-                f"cannot load {self.config.hub} ({type(error).__name__}): "
-                f"give a local file with task.{split}_file=FILE.jsonl"
-            ) from error
-        return [parse(dict(row), i, self.config.hub, split) for i, row in enumerate(rows, 1)]
-
-
-def _distinct(problems: list[Problem], source: str) -> list[Problem]:
-    """The problems; UserError where two share an id, by which trees and answers are told apart."""
-    counts = Counter(problem.id for problem in problems)
-    if twice := [id for id, n in counts.items() if n > 1]:
-        raise UserError(f"{source}: {len(twice)} ids occur more than once, first {twice[0]!r}")
-    return problems
-
-
-def parse(row: dict, number: int, source: str, split: str) -> Problem:
-    """A row in GSM8K's own form, or as `id`, `problem`, `answer`."""
-    text, answer = row.get("question", row.get("problem")), row.get("answer")
-    if not isinstance(text, str) or not text.strip():
-        raise UserError(f"{source}, line {number}: no `question` (or `problem`)")
-    gold = None if answer is None else canonical(str(answer).rpartition("####")[2].strip())
-    if gold is None:
-        raise UserError(f"{source}, line {number}: no gold answer (a number after `####`)")
-    return Problem(id=str(row.get("id", f"gsm8k-{split}-{number - 1}")), problem=text, answer=gold)
+    def _load(self, split: str, file: str | None) -> list[Problem]:
+        key = f"task.{split}_file"
+        rows = load_rows(file, hub=self.config.hub, subset="main", split=split, key=key)
+        source = file or self.config.hub
+        named = [({"id": f"gsm8k-{split}-{n - 1}"} | row, n) for n, row in rows]
+        return distinct([self.parse(row, n, source) for row, n in named], source)
 
 
 # Written for this project, in the style of the task; none of them is a problem of the benchmark.

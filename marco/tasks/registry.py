@@ -1,28 +1,42 @@
-"""The tasks by name. A task serves the search's reward, the evaluation and the grading alike."""
+"""The tasks by name."""
 
-from collections.abc import Sequence
-from typing import Annotated, Protocol
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from marco.tasks.aime import AIME, AIMEConfig
 from marco.tasks.arithmetic import Arithmetic, ArithmeticConfig
-from marco.tasks.examples import Example
+from marco.tasks.blocksworld import Blocksworld, BlocksworldConfig
 from marco.tasks.gsm8k import GSM8K, GSM8KConfig
-from marco.tasks.problem import Problem, Split
-from marco.tasks.verdict import Verdict
+from marco.tasks.ifeval import IFEval, IFEvalConfig
+from marco.tasks.letter_count import LetterCount, LetterCountConfig
+from marco.tasks.math import Math, MathConfig
+from marco.tasks.multi_if import MultiIF, MultiIFConfig
+from marco.tasks.task import Task
 
-TaskConfig = Annotated[ArithmeticConfig | GSM8KConfig, Field(discriminator="name")]
+AnyTask = (
+    ArithmeticConfig
+    | LetterCountConfig
+    | GSM8KConfig
+    | MathConfig
+    | AIMEConfig
+    | BlocksworldConfig
+    | IFEvalConfig
+    | MultiIFConfig
+)
+TaskConfig = Annotated[AnyTask, Field(discriminator="name")]
+TASKS: Mapping[str, Callable[[Any], Task]] = {
+    "arithmetic": Arithmetic,
+    "letter_count": LetterCount,
+    "gsm8k": GSM8K,
+    "math": Math,
+    "aime": AIME,
+    "blocksworld": Blocksworld,
+    "ifeval": IFEval,
+    "multi_if": MultiIF,
+}
 
 
-class Task(Protocol):
-    """Problems by split, and the verdict on a response."""
-
-    name: str
-
-    def problems(self, split: Split) -> list[Problem]: ...
-    def examples(self, problem: Problem) -> Sequence[Example]: ...
-    def verify(self, response: str, problem: Problem) -> Verdict: ...
-
-
-def make_task(config: ArithmeticConfig | GSM8KConfig) -> Task:
-    return Arithmetic(config) if isinstance(config, ArithmeticConfig) else GSM8K(config)
+def make_task(config: AnyTask) -> Task:
+    return TASKS[config.name](config)

@@ -8,7 +8,7 @@ import torch
 
 from marco.engines.prompts import ChatTokenizer
 from marco.tasks.problem import Problem
-from marco.tasks.registry import Task
+from marco.tasks.task import Task
 from marco.tasks.verdict import CORRECT, NO_ANSWER
 from marco.training import tree_attention
 from marco.training.config import SamplesConfig

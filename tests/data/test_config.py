@@ -14,7 +14,7 @@ FILES = [(path, section) for name, section in SECTIONS.items() for path in CONF.
 @pytest.mark.parametrize(("path", "section"), FILES, ids=lambda value: getattr(value, "stem", ""))
 def test_every_file_of_the_groups_is_a_valid_section(path: Path, section: type[BaseModel]):
     values = yaml.safe_load(path.read_text())
-    assert section(**values).model_dump() == values
+    assert section(**values).model_dump(mode="json") == values
 
 
 def test_a_file_is_named_after_its_choice():
@@ -32,7 +32,8 @@ def test_a_file_is_named_after_its_choice():
         (LengthConfig, {"bucket": "any", "buckets": 3}),
         (PairsConfig, {"choice": "random", "per_tree": 0}),
         (PairsConfig, {"choice": "longest", "per_tree": 1}),
-        (DataConfig, {"sft_per_tree": 1, "max_tokens": 0}),
+        (DataConfig, {"sft_per_tree": 1, "max_tokens": 0, "drop_error_classes": []}),
+        (DataConfig, {"sft_per_tree": 1, "max_tokens": 9, "drop_error_classes": ["repetition"]}),
         (DataConfig, {"sft_per_tree": 1}),
     ],
 )

@@ -17,14 +17,20 @@ UNFINISHED = tree("t3", [node(0, None, "p"), node(1, 0, "hm")], status="budget")
 TREES = [mixed_tree(), RIGHT_ONLY, WRONG_ONLY, UNFINISHED]
 
 
+def never(text: str) -> list[str]:
+    raise AssertionError("nothing is dropped by class: no text is to be classified")
+
+
 def sft(trees=TREES, **choices):
     defaults = {"bucket": "longest", "per_tree": 1, "max_tokens": 100, "rng": random.Random(0)}
+    defaults |= {"classify": never, "drop": ()}
     return build_sft(trees, encode=encode, **{**defaults, **choices})
 
 
 def pairs(trees=TREES, **choices):
     defaults = {"bucket": "any", "choice": "shortest_prefix", "per_tree": 9, "max_tokens": 100}
-    return build_pairs(trees, encode=encode, **{**defaults, "rng": random.Random(0), **choices})
+    defaults |= {"classify": never, "drop": (), "rng": random.Random(0)}
+    return build_pairs(trees, encode=encode, **{**defaults, **choices})
 
 
 def test_sft_rows_are_the_first_correct_chains_of_the_bucket():
@@ -101,6 +107,47 @@ def test_too_long_chains_leave_before_the_buckets_are_made():
     assert sft([mixed_tree()], max_tokens=6)[1]["dropped_too_long"] == 0
 
 
+ERRING = {
+    "b four": ["content_repetition"],
+    "b nine": ["content_repetition", "over_reflection"],
+    "a 5": ["over_reflection", "truncation"],
+}
+
+
+def erring(text: str) -> list[str]:
+    return ERRING.get(text, [])
+
+
+def test_chains_of_dropped_error_classes_leave_before_the_buckets_are_made():
+    rows, stats = sft([mixed_tree()], classify=erring, drop=["content_repetition"])
+    assert [row["node"] for row in rows] == [2]  # "b four" would be the longest
+    assert stats["dropped_error_classes"] == {"content_repetition": 2}
+    assert stats["dropped_too_long"] == 0
+    assert stats["chains"] == 5  # the dropped ones are still counted
+    rows, stats = pairs([mixed_tree()], classify=erring, drop=["truncation"])
+    assert {row["rejected_node"] for row in rows} == {6}  # "a 5" is gone
+    assert stats["dropped_error_classes"] == {"truncation": 1}
+    _, stats = sft([mixed_tree()], classify=erring, drop=["over_reflection", "content_repetition"])
+    assert stats["dropped_error_classes"] == {"content_repetition": 2, "over_reflection": 2}
+
+
+def test_a_chain_that_is_too_long_is_not_classified():
+    _, stats = sft([mixed_tree()], max_tokens=5, classify=erring, drop=["over_reflection"])
+    assert stats["dropped_too_long"] == 2  # "b four" and "b nine"
+    assert stats["dropped_error_classes"] == {"over_reflection": 1}  # "a 5"
+
+
+def test_the_table_tells_what_was_dropped_by_class():
+    _, stats = sft(classify=erring, drop=["content_repetition", "over_reflection"])
+    assert "dropped, erring       content repetition 2, over reflection 2" in format_stats(stats)
+    assert "dropped, erring" not in format_stats(sft()[1])
+
+
+def test_an_empty_dataset_says_that_classes_were_dropped():
+    with pytest.raises(UserError, match="2 chain.s. as too long, and data.drop_error_classes 3"):
+        pairs([mixed_tree()], max_tokens=5, classify=lambda _: ["truncation"], drop=["truncation"])
+
+
 def test_sft_statistics_by_hand():
     _, stats = sft()
     assert stats["trees"] == 4
@@ -109,7 +156,7 @@ def test_sft_statistics_by_hand():
     assert stats["chains"] == 7
     assert stats["by_verdict"] == {"correct": 3, "wrong": 3, "no_answer": 1}
     assert stats["duplicates_removed"] == 1
-    assert stats["dropped_too_long"] == 0
+    assert (stats["dropped_too_long"], stats["dropped_error_classes"]) == (0, {})
     assert (stats["rows"], stats["trees_used"]) == (2, 2)
     assert stats["per_tree"]["chains"]["mean"] == 7 / 4  # 5, 1, 1, 0
     assert stats["per_tree"]["chains"]["max"] == 5

@@ -196,23 +196,23 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
         Journal(tmp_path / "nowhere" / "j.sqlite", run="r")
 
 
-def test_finished_trees_come_back_in_the_order_of_their_problems(journal: Journal) -> None:
+def test_findings_come_back_in_the_order_of_their_places(journal: Journal) -> None:
     for place, tokens in ((2, 20), (0, 7), (1, 3)):
-        journal.keep_tree(place, tree(place, tokens))
+        journal.keep_found(place, finding(place, tokens))
     assert journal.finished() == {0: ("solved", 7), 1: ("solved", 3), 2: ("solved", 20)}
-    assert [line[-2] for line in journal.trees()] == ["0", "1", "2"]
+    assert [line[-2] for line in journal.found()] == ["0", "1", "2"]
 
 
-def tree(place: int, tokens: int) -> str:
+def finding(place: int, tokens: int) -> str:
     usage = f'"usage": {{"completion_tokens": {tokens}}}'
     return f'{{"status": "solved", {usage}, "é": {place}}}'
 
 
-def test_a_changed_letter_in_a_finished_tree_is_noticed(journal: Journal) -> None:
-    journal.keep_tree(0, tree(0, 5))
-    journal.connection.execute("UPDATE trees SET tree = replace(tree, '5', '6')")
-    with pytest.raises(UserError, match="the tree at place 0 is damaged"):
-        list(journal.trees())
+def test_a_changed_letter_in_a_finding_is_noticed(journal: Journal) -> None:
+    journal.keep_found(0, finding(0, 5))
+    journal.connection.execute("UPDATE found SET line = replace(line, '5', '6')")
+    with pytest.raises(UserError, match="what was found at place 0 is damaged"):
+        list(journal.found())
 
 
 def test_a_journal_takes_another_over_and_a_second_time_changes_nothing(

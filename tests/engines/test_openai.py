@@ -277,7 +277,7 @@ def test_chaos_changes_no_tree(serve: Any) -> None:
             return None
         return chance.choice(["error", "reset", "stall", "truncated", "aborted"])
 
-    from marco.search.scheduler import Scheduler
+    from marco.driver.scheduler import Scheduler
 
     pattern = pattern_of(
         {"prompt": {"thinking": 2}, "thinking": {"reflection": 2}, "reflection": {"answer": 2}}

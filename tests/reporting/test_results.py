@@ -24,6 +24,16 @@ def test_a_student_that_no_recipe_made_is_a_row_by_its_name(score):
     assert (collect([folder])[0].row, collect([folder])[0].title) == ("smollm2", "smollm2")
 
 
+def test_results_of_the_first_schema_are_read(score):
+    folder = score("sft", correct=80)
+    figures = json.loads((folder / "results.json").read_text())["tasks"]["arithmetic"]
+    names = ("n", "confidence", "accuracy", "no_answer", "tokens_mean", "truncated")
+    old = {k: figures[k] for k in (*names, "accuracy_interval", "no_answer_interval")}
+    change(folder, schema=1, tasks={"arithmetic": old})
+    scores = collect([folder])[0].tasks["arithmetic"]
+    assert (scores.n, scores.intervals, scores.counted) == (100, "wilson", "tries")
+
+
 def test_the_same_folder_twice_counts_once(score):
     folder = score("sft", correct=80)
     assert len(collect([folder, folder])) == 1
@@ -57,7 +67,7 @@ def test_one_row_and_seed_may_have_its_tasks_in_two_folders(score):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"schema": 2}, "schema: Input should be 1"),
+        ({"schema": 3}, "schema: Input should be 1 or 2"),
         ({"tasks": {}}, "tasks: .*at least 1 item"),
         ({"seed": "first"}, "seed: .*integer"),
     ],

@@ -66,6 +66,73 @@ def test_rows_of_several_seeds_are_compared_by_welch(score):
     assert cell.no_answer.difference.kind == "newcombe"
 
 
+def test_rows_with_samples_are_compared_problem_by_problem(score):
+    # 88 of 100 are the same 80 and eight more: unpaired proportions would see nothing.
+    folders = [score("sft", correct=80, keeps=True), score("dpo", correct=88, keeps=True)]
+    cell = rows_of([SFT, DPO], folders)[1].cells["arithmetic"]
+    found = cell.accuracy.difference
+    assert (found.kind, found.p) == ("paired", 2 / 2**8)
+    assert found.value == pytest.approx(0.08) and 0 < found.low < 0.08 < found.high
+    assert not found.within_noise
+    unpaired = difference_of_shares(0.88, 100, 0.8, 100, confidence=0.95)
+    assert unpaired[0] < 0
+    # No answer was missing in either.
+    silent = cell.no_answer.difference
+    assert (silent.low, silent.high, silent.p, silent.within_noise) == (0, 0, 1, True)
+
+
+def test_few_problems_are_within_noise_by_the_exact_test(score):
+    folders = [score("sft", correct=80, keeps=True), score("dpo", correct=84, keeps=True)]
+    found = rows_of([SFT, DPO], folders)[1].cells["arithmetic"].accuracy.difference
+    assert found.low > 0 and found.p == 0.125
+    assert found.within_noise
+
+
+def test_rows_of_several_seeds_are_paired_against_both_noises(score):
+    folders = [score("sft", seed, correct=k, keeps=True) for seed, k in enumerate([70, 60, 80])]
+    folders += [score("dpo", seed, correct=k, keeps=True) for seed, k in enumerate([52, 56])]
+    found = rows_of([SFT, DPO], folders)[1].cells["arithmetic"].accuracy.difference
+    low, high = welch([0.52, 0.56], [0.7, 0.6, 0.8], confidence=0.95)
+    assert (found.kind, found.value) == ("paired_seeds", pytest.approx(-0.16))
+    assert found.low == pytest.approx(low) and found.high >= high
+    assert found.within_noise and found.p < 0.05
+
+
+def test_rows_on_other_problems_are_not_paired(score):
+    folders = [score("sft", correct=80, keeps=True), score("dpo", correct=88, n=90, keeps=True)]
+    found = rows_of([SFT, DPO], folders)[1].cells["arithmetic"].accuracy.difference
+    assert (found.kind, found.p) == ("newcombe", None)
+
+
+def test_several_tries_keep_the_interval_over_problems(score):
+    (row,) = rows_of([SFT], [score("sft", correct=80, tries=4, keeps=True)])
+    measure = row.cells["arithmetic"].accuracy
+    assert (measure.kind, measure.n) == ("bootstrap", 100)
+    assert (measure.low, measure.high) == pytest.approx(wilson(80, 100, confidence=0.95), abs=0.02)
+
+
+def test_votes_are_compared_where_votes_are_counted(score):
+    folders = [
+        score("sft", correct=80, tries=3, majority=True, keeps=True),
+        score("dpo", correct=88, keeps=True),
+    ]
+    rows = rows_of([SFT, DPO], folders)
+    assert rows[0].cells["arithmetic"].accuracy.kind == "wilson"
+    assert rows[1].cells["arithmetic"].accuracy.difference.p == 2 / 2**8
+
+
+def test_samples_that_are_none_or_of_another_evaluation_are_refused(score):
+    folder = score("sft", correct=80, keeps=True)
+    path = folder / "samples.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:60]))
+    with pytest.raises(UserError, match="holds 60 problems of arithmetic.* tell of 100"):
+        rows_of([SFT], [folder])
+    path.write_text("".join(lines[:2]) + '{"task": "arith')
+    with pytest.raises(UserError, match="samples.jsonl, line 3: not a graded sample"):
+        rows_of([SFT], [folder])
+
+
 def test_one_seed_against_several_counts_the_problems_once(score):
     folders = [score("sft", 0, correct=80), score("sft", 1, correct=70), score("dpo", correct=74)]
     found = rows_of([SFT, DPO], folders)[1].cells["arithmetic"].accuracy.difference

@@ -55,6 +55,26 @@ def test_differences_within_noise_are_marked(score, tmp_path):
     assert "† The difference to the row above is within noise: its 95 % interval" in text
 
 
+def test_paired_rows_tell_how_they_are_compared(score, tmp_path):
+    folders = [score("sft", correct=80, keeps=True), score("dpo", correct=88, keeps=True)]
+    folders.append(score("joint", correct=90, keeps=True))
+    text = write(tmp_path, folders)
+    marks = [line.split(" | ")[2][-1] for line in lines_of(text)[2:]]
+    assert marks == ["]", "]", "†"]  # 8 of 8 problems, and 2 of 2
+    assert "holds zero, or p of an exact test is 0.05 or more (paired by problem: " in text
+    assert "McNemar's exact test" in text and "Newcombe" not in text and "Welch" not in text
+    assert "Not corrected for the number of comparisons." in text
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    told = [(line["accuracy_difference_interval"], line["accuracy_difference_p"]) for line in lines]
+    assert told == [("", ""), ("paired", "0.007812"), ("paired", "0.5")]
+
+
+def test_tries_tell_their_interval(score, tmp_path):
+    text = write(tmp_path, [score("sft", correct=80, tries=4)], rows=ROWS[:1])
+    assert "several samples a problem (tries, turns): bootstrap over the n problems (BCa)" in text
+    assert "| SFT | 100 × 1 | 80.0 [" in text and "Wilson" not in text
+
+
 def test_several_seeds_tell_their_number_and_their_interval(score, tmp_path):
     folders = [score("sft", seed, correct=k) for seed, k in enumerate([70, 60, 80])]
     text = write(tmp_path, folders, rows=ROWS[:1], sft="running")

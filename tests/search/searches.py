@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
+from marco.driver.scheduler import Scheduler
 from marco.engines.protocol import Completion, Request, Sampling
 from marco.engines.scripted import ScriptedEngine
 from marco.search.mcts import Search, TreeSearch, Writer
 from marco.search.pattern import ANSWER, Kinds, NodeKind, Pattern
-from marco.search.scheduler import Scheduler
 from marco.search.settings import SearchConfig
 from marco.search.tree import Node, Tree
 from marco.tasks.answers import verify_number

@@ -210,7 +210,7 @@ def test_sigterm_flushes_and_ends_with_143(
     assert "Traceback" not in out
     [journal] = run.outputs.glob("trees/.*/journal")
     assert sorted(path.name for path in journal.iterdir()) == [
-        "trees.sqlite",
+        "findings.sqlite",
         "worker-0.sqlite",
     ]  # closed in order
     before, kept = run.requests(), run.kept(tmp_path / "copy")

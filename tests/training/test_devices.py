@@ -174,7 +174,7 @@ def launcher(out: Path, trainer: TrainerConfig) -> None:
 
 def test_what_was_launched_ends_with_a_process_that_is_killed(tmp_path: Path, settings: Settings):
     told = tmp_path / "told"
-    script = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w')); time.sleep(600)"
+    script = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w')); time.sleep(99)"
     command = f"{sys.executable} -c {shlex.quote(script)} {told}"
     trainer = settings(devices=2, launch=command)
     stage = multiprocessing.get_context("forkserver").Process(

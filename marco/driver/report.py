@@ -1,31 +1,33 @@
-"""What a search tells the person: while it runs, and at its end."""
+"""What a run tells the person: while it goes on, and what it cost at its end."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from marco.driver.worker import Counts, Found
 from marco.progress import Progress
-from marco.search.tree import Tree
-from marco.search.worker import Counts, Grown
 
 
-class SearchReport:
-    """The live display of a search.
+class Report:
+    """The live display of a run, headed by `label`; findings of status `wanted`, if there is such
+    a status, are counted apart.
 
-    `known` are the status and tokens of each tree that was finished before. What is answered from
-    the journal counts as done, but has no part in the rates, nor in the ETA.
+    `known` are the status and tokens of what was found before. What is answered from the journal
+    counts as done, but has no part in the rates, nor in the ETA.
     """
 
-    def __init__(self, problems: int, known: Mapping[int, tuple[str, int]]) -> None:
+    def __init__(
+        self, label: str, problems: int, known: Mapping[int, tuple[str, int]], *, wanted: str | None
+    ) -> None:
+        self.label, self.wanted = label, wanted
         self.problems, self.done = problems, len(known)
-        self.solved = sum(status == "solved" for status, _ in known.values())
+        self.found = sum(status == wanted for status, _ in known.values())
         self.finished_tokens = self.known_tokens = sum(tokens for _, tokens in known.values())
         self.counts: Mapping[Any, Counts] = {}
         self.progress: Progress | None = None
 
     def begin(self) -> None:
         """Show the display, and count the time from now on: the engines have started."""
-        self.progress = Progress("trees", self.problems, "problems")
+        self.progress = Progress(self.label, self.problems, "problems")
 
     def on_counts(self, counts: Mapping[Any, Counts]) -> None:
         """What each worker has done; one that died and its successor are two."""
@@ -33,10 +35,10 @@ class SearchReport:
         if self.progress and self.progress.is_due():
             self._tell(self.progress)
 
-    def on_tree(self, grown: Grown) -> None:
+    def on_found(self, found: Found) -> None:
         self.done += 1
-        self.solved += grown.status == "solved"
-        self.finished_tokens += grown.tokens
+        self.found += found.status == self.wanted
+        self.finished_tokens += found.tokens
 
     @property
     def tokens_per_s(self) -> int:
@@ -53,18 +55,17 @@ class SearchReport:
         counts = self.counts.values()
         tokens = sum(c.tokens for c in counts)
         known = self.known_tokens + sum(c.replayed_tokens for c in counts)
-        # Many trees are open side by side, so the tokens tell what is done, and not the trees.
+        # Many walks are open side by side, so the tokens tell what is done, and not the walks.
         expected = self.problems * self.finished_tokens / self.done if self.done else 0.0
         running = sum(c.running for c in counts)
-        most = (self.done + running / 2) / self.problems  # the first trees to end are small ones
+        most = (self.done + running / 2) / self.problems  # the first to end are small ones
         full = [c.fullness for c in counts if c.running] or [c.fullness for c in counts]
         progress.update(
             self.done,
             share=min((known + tokens) / expected, most) if expected else 0.0,
             known_share=min(known / expected, most) if expected else 0.0,
             running=running,
-            solved=f"{self.solved} ({_percent(self.solved, self.done)})",
-            tokens_per_solved=round(self.finished_tokens / self.solved) if self.solved else "–",
+            **self._wanted(),
             nodes_per_s=progress.rate(sum(c.nodes for c in counts)),
             tokens_per_s=self.tokens_per_s,
             engine_full=f"{sum(full) / len(full):.0%}" if full else "–",
@@ -73,24 +74,12 @@ class SearchReport:
             ),
         )
 
-
-def summary(trees: Iterable[Tree]) -> list[str]:
-    """What the search found, in lines for the terminal."""
-    status, total = Counter[str](), Counter[str | None]()
-    count = mixed = copies = 0
-    for tree in trees:
-        verdicts = Counter(node.verdict for node in tree.nodes)
-        count += 1
-        status[tree.status] += 1
-        total += verdicts
-        mixed += verdicts["correct"] > 0 and verdicts["wrong"] > 0
-        copies += sum(node.copies - 1 for node in tree.nodes)
-    return [
-        f"trees {count}: " + ", ".join(f"{k} {n}" for k, n in status.most_common()),
-        f"chains: correct {total['correct']}, wrong {total['wrong']}, "
-        f"no answer {total['no_answer']}; duplicate siblings merged {copies}",
-        f"trees with a correct and a wrong chain: {mixed} ({_percent(mixed, count)})",
-    ]
+    def _wanted(self) -> dict[str, Any]:
+        if self.wanted is None:
+            return {}
+        each = round(self.finished_tokens / self.found) if self.found else "–"
+        share = f"{self.found} ({_percent(self.found, self.done)})"
+        return {self.wanted: share, f"tokens_per_{self.wanted}": each}
 
 
 def cost_table(costs: Sequence[tuple[str, str, int, int, int, int]]) -> list[str]:

@@ -14,13 +14,13 @@ import psutil
 import pytest
 
 from marco.config import ROOT
+from marco.driver.on_ray import Dispenser
+from marco.driver.worker import Counts, share_out
 from marco.engines.journal import Journal
-from marco.search.on_ray import Dispenser
-from marco.search.worker import Counts, share_out
 
 from ..engines.servers import free_port
 from ..engines.test_journal import request, response
-from .searches import problem
+from ..search.searches import problem
 
 
 def test_a_problem_is_handed_to_one_worker_and_again_to_its_successor() -> None:

@@ -1,4 +1,4 @@
-"""A search worker: engines and a journal of its own, and problems as they are handed to it."""
+"""A worker: engines and a journal of its own, and items to walk for as they are handed to it."""
 
 import gc
 import re
@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
+from marco.driver.scheduler import Placed, Scheduler, Walk
 from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.protocol import Request, Response
 from marco.engines.registry import EngineConfig, engine_of, make_engine, share_of
-from marco.search.scheduler import Placed, Scheduler
-from marco.search.start import starter
-from marco.tasks.registry import Task
 
 
 @dataclass
@@ -42,9 +40,20 @@ class Counts:
             self.cached_tokens += response.cached_tokens
 
 
+class Finding(Protocol):
+    """What a walk returns: a tree, or the answers to a problem."""
+
+    status: str
+    usage: Mapping[str, int]
+
+    def to_json(self) -> str:
+        """It, in one line."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class Grown:
-    """A finished tree as its line of `trees.jsonl`."""
+class Found:
+    """What a walk returned, as its line, and the generated tokens it cost."""
 
     place: int
     line: str
@@ -52,16 +61,22 @@ class Grown:
     tokens: int
 
 
-class SearchWorker:
-    """Searches problems with engines that it starts itself; its journal is in `folder`.
+# From a config and the folder of models: what begins the walk for an item, and the folder of each
+# checkpoint's model. It is sent to workers elsewhere, so it is a function of a module.
+Starter = Callable[[Mapping[str, Any], Path], tuple[Callable[[Any], Walk], Mapping[str, Path]]]
 
-    It is one of `workers` that share the servers of engines elsewhere.
+
+class Worker:
+    """Walks with engines that it starts itself; its journal is in `folder`.
+
+    `config` holds the sections models, engine and search_seed, and what `starter` reads. It is one
+    of `workers` that share the servers of engines elsewhere.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
-        task: Task,
+        starter: Starter,
         *,
         index: int,
         run: str,
@@ -76,17 +91,17 @@ class SearchWorker:
         try:
             self.journal = Journal(_journal(folder, index), run=run, wait_s=wait_s)
             self.stack.callback(self.journal.close)
-            self.start, paths = starter(config, task, models=models)
+            self.start, paths = starter(config, models)
             self.engines = self._start_engines(config, paths)
             rest_the_collector()
         except BaseException:
             self.stack.close()
             raise
 
-    def search(
-        self, problems: Iterable[Placed], *, on_response: Callable[[Counts], None] = lambda _: None
-    ) -> Iterator[Grown]:
-        """Trees as they are finished; `on_response` is told the counts again and again."""
+    def walk(
+        self, items: Iterable[Placed], *, on_response: Callable[[Counts], None] = lambda _: None
+    ) -> Iterator[Found]:
+        """What is found, as it is; `on_response` is told the counts again and again."""
         scheduler = Scheduler(self.start, self.engines)
 
         def take(request: Request, response: Response) -> None:
@@ -94,13 +109,14 @@ class SearchWorker:
             self.counts.running, self.counts.fullness = scheduler.open, scheduler.fullness
             on_response(self.counts)
 
-        for place, tree in scheduler.run(problems, on_response=take):
+        found: Finding
+        for place, found in scheduler.run(items, on_response=take):
             self.counts.running = scheduler.open
-            yield Grown(
+            yield Found(
                 place=place,
-                line=tree.to_json(),
-                status=tree.status,
-                tokens=tree.usage["completion_tokens"],
+                line=found.to_json(),
+                status=found.status,
+                tokens=found.usage["completion_tokens"],
             )
 
     def take_over(self, index: int) -> None:
@@ -133,8 +149,9 @@ class SearchWorker:
                 self.stack.callback(engine.close)
                 started[identity] = JournaledEngine(engine, self.journal)
             engines[name] = started[identity]
-        if self.index == 0 and not all(e.honours_seeds for e in engines.values()):
-            print("  no seeds with these engines: only the journal repeats the trees", flush=True)
+        draws = any(c["temperature"] for c in config["models"]["checkpoints"].values())
+        if draws and self.index == 0 and not all(e.honours_seeds for e in engines.values()):
+            print("  no seeds with these engines: only the journal repeats this run", flush=True)
         return engines
 
 

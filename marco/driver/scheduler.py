@@ -1,23 +1,34 @@
-"""Runs the searches of many problems side by side on the engines they share."""
+"""Runs many walks side by side on the engines they share.
+
+A walk is a generator: it yields the requests it waits for, is sent their responses, and returns
+what it has found.
+"""
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from marco.engines.protocol import Engine, Request, Response
-from marco.search.mcts import Search
-from marco.search.tree import Tree
-from marco.tasks.problem import Problem
 
-Placed = tuple[int, Problem]
+
+class Item(Protocol):
+    """What a walk is about; requests name it by `id` as their problem."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Placed = tuple[int, Any]  # the place of an Item, and the item
+Walk = Generator[list[Request], list[Response], Any]
 
 
 class _Running:
-    """A search, the requests it waits for, and the responses that have come so far."""
+    """A walk, the requests it waits for, and the responses that have come so far."""
 
-    def __init__(self, place: int, search: Search) -> None:
-        self.place, self.search = place, search
-        self.waiting: list[Request] = next(search)
+    def __init__(self, place: int, walk: Walk) -> None:
+        self.place, self.walk = place, walk
+        self.waiting: list[Request] = next(walk)
         self.responses: dict[str, Response] = {}
         self.tokens = 0
 
@@ -28,17 +39,17 @@ class _Running:
         return len(self.responses) == len(self.waiting)
 
     def go_on(self) -> None:
-        """Send the responses in the order of the requests; raises StopIteration with the tree."""
+        """Send the responses in the order of the requests; raises StopIteration with the result."""
         responses = [self.responses[request.key] for request in self.waiting]
         self.responses = {}
-        self.waiting = self.search.send(responses)
+        self.waiting = self.walk.send(responses)
 
 
 @dataclass(frozen=True, order=True)
 class _Waiting:
-    """A request that waits for a slot; the tree that has cost most tokens goes first."""
+    """A request that waits for a slot; the walk that has cost most tokens goes first."""
 
-    spent: int  # tokens of the tree, negative: the heap's smallest comes first
+    spent: int  # tokens of the walk, negative: the heap's smallest comes first
     number: int  # of equals, the one that has waited longest
     request: Request
     running: _Running
@@ -83,16 +94,16 @@ class _Lane:
 
 
 class Scheduler:
-    """Searches many problems at once; how many depends on what the engines can take.
+    """Walks for many items at once; how many depends on what the engines can take.
 
-    A tree is opened when the engines would have slots free otherwise, so that they are full and
-    few trees are held in memory. Which trees run side by side has no influence on any of them:
-    a search sees its own responses only, in the order of its requests.
+    A walk is begun when the engines would have slots free otherwise, so that they are full and
+    few walks are held in memory. Which walks run side by side has no influence on any of them:
+    each sees its own responses only, in the order of its requests.
     """
 
     def __init__(
         self,
-        start: Callable[[Problem], Search],
+        start: Callable[[Any], Walk],
         engines: Mapping[str, Engine],
     ) -> None:
         self.start = start
@@ -112,10 +123,10 @@ class Scheduler:
         return self._filled / (self._slots * self._rounds) if self._rounds else 0.0
 
     def run(
-        self, problems: Iterable[Placed], *, on_response: Callable[[Request, Response], None]
-    ) -> Iterator[tuple[int, Tree]]:
-        """Trees as they are finished, each with the place of its problem."""
-        queue = iter(problems)
+        self, items: Iterable[Placed], *, on_response: Callable[[Request, Response], None]
+    ) -> Iterator[tuple[int, Any]]:
+        """What walks return, as they end, each with the place of its item."""
+        queue = iter(items)
         while True:
             yield from self._open(queue)
             if not self.open:
@@ -142,14 +153,14 @@ class Scheduler:
                 self._filled += filled
                 self._rounds += 1
 
-    def _open(self, queue: Iterator[Placed]) -> Iterator[tuple[int, Tree]]:
-        """Open trees while the engines have more slots than there are requests for them."""
+    def _open(self, queue: Iterator[Placed]) -> Iterator[tuple[int, Any]]:
+        """Begin walks while the engines have more slots than there are requests for them."""
         while sum(lane.in_flight + lane.queued for lane in self.lanes) < self._slots:
             if (item := next(queue, None)) is None:
                 return
-            place, problem = item
+            place, about = item
             try:
-                running = _Running(place, self.start(problem))
+                running = _Running(place, self.start(about))
             except StopIteration as finished:  # it asked for nothing
                 yield place, finished.value
                 continue

@@ -4,14 +4,14 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
+from marco.driver.scheduler import Scheduler
 from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.protocol import Request, Response, Sampling
 from marco.engines.scripted import ScriptedEngine
-from marco.search.scheduler import Scheduler
 from marco.search.start import draw_pattern, longest_first
 
+from ..search.searches import problem
 from ..test_config import checked
-from .searches import problem
 
 
 def asking(*models: str):

@@ -1,8 +1,8 @@
-"""The search on a Ray cluster: workers where Ray puts them, problems as they ask for them.
+"""Workers on a Ray cluster, where Ray puts them; they get items as they ask for them.
 
-A worker that dies is started again with its own journal, and gets its own problems again, so that
+A worker that dies is started again with its own journal, and gets its own items again, so that
 nothing is asked for twice. Where Ray finds no place for it, a worker that has nothing else to do
-takes journal and problems over. All workers write below one folder, which every machine must see.
+takes journal and items over. All workers write below one folder, which every machine must see.
 """
 
 import logging
@@ -12,28 +12,25 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from marco.driver.report import Report
+from marco.driver.scheduler import Placed
+from marco.driver.worker import Counts, Found, Starter, Worker, share_out
 from marco.errors import UserError
-from marco.search.report import SearchReport
-from marco.search.scheduler import Placed
-from marco.search.worker import Counts, Grown, SearchWorker, share_out
-from marco.tasks.registry import TaskConfig, make_task
 
 TOLD_EVERY_S = 1.0  # what a worker has done, and whether an idle one finds work
 ABSENT_S = 60.0  # then the person is told of a worker without a place, and others do its work
 
 
 class Dispenser:
-    """Hands out problems, each to one worker, and keeps what the workers tell of themselves.
+    """Hands out items, each to one worker, and keeps what the workers tell of themselves.
 
-    `owners` are the workers whose journals know answers for a problem, by its id. A worker that
-    starts anew gets its own problems again; one that is absent for `absent_s` loses them to others.
+    `owners` are the workers whose journals know answers for an item, by its id. A worker that
+    starts anew gets its own items again; one that is absent for `absent_s` loses them to others.
     """
 
     def __init__(
         self,
-        problems: Sequence[Placed],
+        items: Sequence[Placed],
         owners: Mapping[str, int],
         *,
         workers: int,
@@ -41,10 +38,10 @@ class Dispenser:
     ) -> None:
         self.own: defaultdict[int, deque[Placed]] = defaultdict(deque)
         self.queue: deque[Placed] = deque()
-        for placed in problems:
+        for placed in items:
             owner = owners.get(placed[1].id)
             (self.queue if owner is None else self.own[owner]).append(placed)
-        self.unfinished = {place for place, _ in problems}
+        self.unfinished = {place for place, _ in items}
         self.taken: defaultdict[int, dict[int, Placed]] = defaultdict(dict)  # by worker and place
         self.absent = dict.fromkeys(range(workers), time.monotonic())  # since when
         self.absent_s = absent_s
@@ -70,7 +67,7 @@ class Dispenser:
         self.tell(worker, Counts())
 
     def next(self, worker: int) -> Placed | None:
-        """A problem, or None where none is left."""
+        """An item, or None where none is left."""
         queue = self.own[worker] or self.queue
         if not queue:
             return None
@@ -79,7 +76,7 @@ class Dispenser:
         return placed
 
     def take_over(self, worker: int) -> int | None:
-        """A worker that has long been absent, whose problems this idle one has from now on."""
+        """A worker that has long been absent, whose items this idle one has from now on."""
         for other in self._long_absent():
             if left := [*self.taken.pop(other, {}).values(), *self.own.pop(other, [])]:
                 self.retired.add(other)
@@ -98,7 +95,7 @@ class Dispenser:
     # Called by the process that merges -----------------------------------------------------------
 
     def finish(self, place: int) -> None:
-        """The tree of a problem is kept."""
+        """What was found for an item is kept."""
         self.unfinished.discard(place)
         for held in self.taken.values():
             held.pop(place, None)
@@ -118,21 +115,21 @@ class Dispenser:
 
 
 class RayWorker:
-    """A search worker as a Ray actor."""
+    """A worker as a Ray actor."""
 
     def __init__(
         self,
         config: Mapping[str, Any],
-        task: Mapping[str, Any],
+        starter: Starter,
         threads: int | None,
         index: int,
         **settings: Any,
     ) -> None:
-        self.config, self.task, self.threads = config, task, threads
+        self.config, self.starter, self.threads = config, starter, threads
         self.index, self.settings = index, settings
 
-    def search(self, dispenser: Any) -> Iterator[Grown]:
-        """Trees as they are finished, until those of all workers are."""
+    def walk(self, dispenser: Any) -> Iterator[Found]:
+        """What is found, as it is, until all workers have found theirs."""
         import ray
 
         from marco.work import limit_threads, quiet
@@ -140,7 +137,7 @@ class RayWorker:
         def ask(method: str, *arguments: Any) -> Any:
             return ray.get(getattr(dispenser, method).remote(self.index, *arguments))
 
-        def problems() -> Iterator[Placed]:
+        def items() -> Iterator[Placed]:
             while (placed := ask("next")) is not None:
                 yield placed
 
@@ -154,12 +151,11 @@ class RayWorker:
             return
         quiet()
         limit_threads(self.threads)
-        made: Any = make_task(TypeAdapter(TaskConfig).validate_python(self.task))
-        worker = SearchWorker(self.config, made, index=self.index, wait_s=30.0, **self.settings)
+        worker = Worker(self.config, self.starter, index=self.index, wait_s=30.0, **self.settings)
         ask("begin")
         told = time.monotonic()
         while True:
-            yield from worker.search(problems(), on_response=tell)
+            yield from worker.walk(items(), on_response=tell)
             ask("tell", worker.counts)
             if ray.get(dispenser.is_done.remote()):
                 break
@@ -170,17 +166,17 @@ class RayWorker:
         worker.close()
 
 
-def search_on_ray(
+def walk_on_ray(
     config: Mapping[str, Any],
-    task: Mapping[str, Any],
-    problems: Sequence[Placed],
+    starter: Starter,
+    items: Sequence[Placed],
     cluster: Mapping[str, Any],
     settings: Mapping[str, Any],
-    report: SearchReport,
-) -> Iterator[Grown]:
-    """Trees as they are finished anywhere; each once.
+    report: Report,
+) -> Iterator[Found]:
+    """What is found anywhere, as it is; each once.
 
-    `settings` are those of SearchWorker. Raises UserError where Ray or its cluster is not there,
+    `settings` are those of Worker. Raises UserError where Ray or its cluster is not there,
     and where workers die more often than `cluster.max_restarts` allows.
     """
     try:
@@ -196,7 +192,7 @@ def search_on_ray(
         dispenser: Any = (
             ray.remote(num_cpus=0)(Dispenser)  # type: ignore[attr-defined]
             .options(scheduling_strategy=here)  # it lives as long as this process
-            .remote(problems, owners, workers=workers)
+            .remote(items, owners, workers=workers)
         )
         actor: Any = ray.remote(
             num_cpus=cluster["cpus_per_worker"], num_gpus=cluster["gpus_per_worker"]
@@ -204,18 +200,18 @@ def search_on_ray(
 
         def begin(index: int) -> Any:
             worker = actor.remote(
-                config, task, cluster["threads"], index, workers=workers, **settings
+                config, starter, cluster["threads"], index, workers=workers, **settings
             )
-            stream = worker.search.options(num_returns="streaming").remote(dispenser)
+            stream = worker.walk.options(num_returns="streaming").remote(dispenser)
             running[stream] = index, worker  # the actor lives as long as somebody holds it
 
         running: dict[Any, tuple[int, Any]] = {}
         for index in range(workers):
             begin(index)
         watch = _Watch(dispenser, cluster, report)
-        for grown in merged(running, begin, cluster["max_restarts"], watch):
-            yield grown
-            dispenser.finish.remote(grown.place)  # only now: it is kept
+        for found in merged(running, begin, cluster["max_restarts"], watch):
+            yield found
+            dispenser.finish.remote(found.place)  # only now: it is kept
     finally:
         ray.shutdown()
 
@@ -223,7 +219,7 @@ def search_on_ray(
 class _Watch:
     """Tells the report what the workers have told, and the person of workers that find no place."""
 
-    def __init__(self, dispenser: Any, cluster: Mapping[str, Any], report: SearchReport) -> None:
+    def __init__(self, dispenser: Any, cluster: Mapping[str, Any], report: Report) -> None:
         self.dispenser, self.cluster, self.report = dispenser, cluster, report
         self.looked = time.monotonic()
         self.missed: set[int] = set()
@@ -268,7 +264,7 @@ def _connect(cluster: Mapping[str, Any]) -> None:
     if (address or "").startswith("ray://"):
         raise UserError(
             "cluster.address: run this on a machine of the cluster, with address=auto or "
-            "host:port; through ray:// trees cannot be told as they are finished"
+            "host:port; through ray:// nothing can be told before all is finished"
         )
     here = {"include_dashboard": False, "num_cpus": cluster["workers"] * cluster["cpus_per_worker"]}
     try:
@@ -283,8 +279,8 @@ def _connect(cluster: Mapping[str, Any]) -> None:
 
 def merged(
     running: dict[Any, tuple[int, Any]], begin: Any, restarts: int, watch: _Watch
-) -> Iterator[Grown]:
-    """What all workers find, as it comes; a place whose tree was told already is told once.
+) -> Iterator[Found]:
+    """What all workers find, as it comes; a place that was told already is told once.
 
     `running` are the workers by their streams, and `begin` starts one of them again. Ends when all
     streams have, or when all is done and those that are left never found a place.
@@ -301,7 +297,7 @@ def merged(
         for stream in ready:
             index, worker = running[stream]
             try:
-                grown: Any = ray.get(next(stream))
+                found: Any = ray.get(next(stream))
             except StopIteration:
                 del running[stream]
             except RayTaskError as error:
@@ -320,7 +316,7 @@ def merged(
                 print(f"  worker {index} died; another takes its journal over", flush=True)
                 begin(index)
             else:
-                if grown.place not in told:
-                    told.add(grown.place)
-                    yield grown
+                if found.place not in told:
+                    told.add(found.place)
+                    yield found
     watch.look([], now=True)

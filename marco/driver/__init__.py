@@ -1,0 +1,1 @@
+"""Drives many walks (the search of a tree, the answers to a problem) on the engines they share."""

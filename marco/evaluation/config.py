@@ -1,0 +1,36 @@
+"""What an evaluation can be told; the numbers stand in `conf/decoding/` and `conf/evaluation/`."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+
+class DecodingConfig(BaseModel):
+    """How a student is sampled in evaluation; temperature 0 is greedy.
+
+    `tries` at each problem, of which Test@k tells whether one of k solves it; with `majority` the
+    answer most tries give is the one that counts. `method: mcts` takes the chains of a tree as
+    tries; `search` holds what differs from the section of that name then.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    method: Literal["sample", "mcts"]
+    tries: PositiveInt
+    test_at: list[PositiveInt]
+    majority: bool
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    max_tokens: PositiveInt
+    shots: NonNegativeInt
+    search: dict[str, Any]
+    tensor_parallel: PositiveInt
+
+    @model_validator(mode="after")
+    def _tries_differ(self) -> Self:
+        if self.tries > 1 and self.temperature == 0:
+            raise ValueError(f"tries={self.tries} at temperature 0 would all be the same: take 1")
+        if self.majority and self.tries == 1:
+            raise ValueError("majority needs tries > 1")
+        return self
