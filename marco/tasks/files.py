@@ -15,7 +15,12 @@ Rows = list[tuple[int, dict[str, Any]]]
 
 
 def read_rows(path: Path) -> Rows:
-    """The rows of a JSON Lines file (`.gz` too) or of a `.csv`, with their line numbers."""
+    """The rows of a JSON Lines file (`.gz` too), of a `.csv`, or of a `.json` that is one list.
+
+    Each with its line number, in a list its place.
+    """
+    if path.suffix == ".json" and _text(path).lstrip().startswith("["):
+        return _read_list(path)
     return _read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
 
 
@@ -74,6 +79,19 @@ def read_jsonl(path: Path) -> Rows:
     if not rows:
         raise UserError(f"{path} is empty")
     return rows
+
+
+def _read_list(path: Path) -> Rows:
+    try:
+        rows = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, row {number}: not a JSON object")
+    if not rows:
+        raise UserError(f"{path} is empty")
+    return list(enumerate(rows, 1))
 
 
 def _read_csv(path: Path) -> Rows:

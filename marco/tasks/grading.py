@@ -31,7 +31,7 @@ class GradingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     processes: PositiveInt
-    timeout_s: PositiveFloat
+    limit_s: PositiveFloat
     memory_mb: PositiveInt
     max_characters: PositiveInt
     max_nesting: PositiveInt
@@ -64,7 +64,7 @@ class _Grader:
         self.workers = Workers(
             "marco.tasks.symbolic:is_equal",
             processes=config.processes,
-            timeout_s=config.timeout_s,
+            timeout_s=config.limit_s,
             memory_mb=config.memory_mb,
         )
 

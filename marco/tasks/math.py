@@ -98,7 +98,10 @@ class Math(Task):
         source = file or hub
         named = [({"id": f"math-{split}-{n - 1}"} | row, n) for n, row in rows]
         if split == "train":  # published copies hold some problems whose answer is empty
-            named = [(row, n) for row, n in named if row.get("answer") != ""]
+            kept = [(row, n) for row, n in named if row.get("answer") != ""]
+            if left := len(named) - len(kept):
+                print(f"  {source}: {left} problems without an answer are left out", flush=True)
+            named = kept
         return distinct([self.parse(row, n, source) for row, n in named], source)
 
 

@@ -321,7 +321,7 @@ ALGEBRA_DIFFERENT = [
 
 
 def settings(**changes: float) -> GradingConfig:
-    values = {"processes": 2, "timeout_s": 30, "memory_mb": 1024, "max_characters": 1000}
+    values = {"processes": 2, "limit_s": 30, "memory_mb": 1024, "max_characters": 1000}
     values |= {"max_nesting": 50, "max_exponent": 10000, "max_factorial": 3000, "remembered": 1000}
     return GradingConfig(**values | changes)
 

@@ -12,7 +12,7 @@ from marco.tasks.task import Task
 from tests.tasks import test_aime, test_arithmetic, test_gsm8k, test_letter_count, test_math
 from tests.tasks.test_equality import settings as grading
 
-QUICK = grading(timeout_s=1, max_characters=500)
+QUICK = grading(limit_s=1, max_characters=500)
 TASKS: dict[str, tuple[Callable[[], Task], str]] = {
     "arithmetic": (test_arithmetic.task, "46"),
     "gsm8k": (test_gsm8k.task, "46"),
