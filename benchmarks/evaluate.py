@@ -1,8 +1,9 @@
 """Evaluation against lm-evaluation-harness and a bare vLLM call; and verdicts per second.
 
-python benchmarks/evaluate.py --problems 200 --repeats 3
+python benchmarks/evaluate.py --student outputs/student/sft-<...> --problems 200 --repeats 3
 
-The embedded model on problems of the embedded task: the same prompts and lengths for all, greedy.
+A student (the embedded model, if none is named) on problems of the embedded task: the same prompts
+and lengths for all, greedy.
 `ours` is what evaluate.py does with a started engine: journal, scheduler, verdicts, error classes
 and files. `bare` is one call of vLLM's `generate` with all prompts. `lm_eval` is the harness with
 its Hugging Face backend at the best of `--batches` and `--dtypes`, found on the first problems.
@@ -14,6 +15,7 @@ line is one JSON object.
 import argparse
 import gzip
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -35,6 +37,13 @@ from marco.work import quiet
 DATA = ROOT.parent / "shared" / "data"
 
 
+STUDENT = os.environ.get("MARCO_BENCHMARK_STUDENT")  # for the parts
+
+
+def student() -> Path:
+    return Path(STUDENT) if STUDENT else model_folder("embedded", cache=MODELS)
+
+
 def problems_of(number: int) -> tuple[Any, list[Problem]]:
     config = config_of(f"task.test={number}", "decoding=greedy")
     return config, make_task(config.task).problems("test")
@@ -43,7 +52,7 @@ def problems_of(number: int) -> tuple[Any, list[Problem]]:
 def prompts_of(problems: list[Problem]) -> list[tuple[int, ...]]:
     from marco.engines.prompts import ChatTokenizer
 
-    tokenizer = ChatTokenizer.load(model_folder("embedded", cache=MODELS))
+    tokenizer = ChatTokenizer.load(student())
     return [tokenizer.prompt([{"role": "user", "content": p.problem}]) for p in problems]
 
 
@@ -56,14 +65,13 @@ def ours(number: int) -> dict[str, float]:
     from marco.evaluation.start import question_starter
 
     config, problems = problems_of(number)
-    student = model_folder("embedded", cache=MODELS)
     values = sections(config) | {"tasks": [sections(config)["task"]], "row": "benchmark"}
     task = make_task(config.task)
     questions = [Question(task=task.name, problem=problem) for problem in problems]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         worker = Worker(
-            asking(values, student),
+            asking(values, student()),
             question_starter,
             index=0,
             run="benchmark",
@@ -90,7 +98,7 @@ def bare(number: int) -> dict[str, float]:
     from marco.engines.vllm import start
 
     config, problems = problems_of(number)
-    llm = start(model_folder("embedded", cache=MODELS), config.engine)
+    llm = start(student(), config.engine)
     prompts = [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompts_of(problems)]
     sampling = SamplingParams(temperature=0.0, max_tokens=config.decoding.max_tokens)
     started = time.perf_counter()
@@ -106,8 +114,7 @@ def lm_eval(number: int, batch: int, dtype: str) -> dict[str, float]:
     from lm_eval.models.huggingface import HFLM
 
     config, problems = problems_of(number)
-    folder = str(model_folder("embedded", cache=MODELS))
-    model = HFLM(pretrained=folder, device="cpu", dtype=dtype, batch_size=batch)
+    model = HFLM(pretrained=str(student()), device="cpu", dtype=dtype, batch_size=batch)
     settings = {"until": [], "max_gen_toks": config.decoding.max_tokens, "do_sample": False}
     requests = [
         Instance("generate_until", {}, (model.tokenizer.decode(ids), settings), i)
@@ -129,10 +136,11 @@ def verdicts(data: Path) -> dict[str, float]:
             continue
         config = config_of(f"task={name}")
         task = make_task(config.task)
-        task.verify_all(items[:100])  # the workers have started
+        few, rest = items[:100], items[100:]
+        task.verify_all(few)  # the workers have started
         started = time.perf_counter()
-        task.verify_all(items)
-        figures[name] = len(items) / (time.perf_counter() - started)
+        task.verify_all(rest)
+        figures[name] = len(rest) / (time.perf_counter() - started)
     return figures
 
 
@@ -169,10 +177,11 @@ def _math(data: Path) -> list[tuple[str, Problem]]:
 PARTS: dict[str, Callable[..., dict[str, float]]] = {"ours": ours, "bare": bare, "lm_eval": lm_eval}
 
 
-def apart(part: str, *arguments: Any) -> dict[str, float]:
+def apart(model: Path | None, part: str, *arguments: Any) -> dict[str, float]:
     """A part in a process of its own; the JSON of its last line."""
     command = [sys.executable, __file__, "--part", part, *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = os.environ | ({"MARCO_BENCHMARK_STUDENT": str(model)} if model else {})
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     print(f"{part} {' '.join(map(str, arguments))}: {rounded(figures)}", flush=True)
     return figures
@@ -180,6 +189,7 @@ def apart(part: str, *arguments: Any) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--student", type=Path, help="its folder")
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--few", type=int, default=64, help="problems of the search for its best")
     parser.add_argument("--repeats", type=int, default=3)
@@ -195,7 +205,9 @@ def main() -> None:
         print(json.dumps(found))
         return
     few = {
-        (batch, dtype): apart("lm_eval", arguments.few, batch, dtype)["problems_per_s"]
+        (batch, dtype): apart(arguments.student, "lm_eval", arguments.few, batch, dtype)[
+            "problems_per_s"
+        ]
         for batch in arguments.batches
         for dtype in arguments.dtypes
     }
@@ -203,8 +215,10 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in PARTS}
     for turn in range(arguments.repeats):
         for name in ("ours", "bare") if turn % 2 == 0 else ("bare", "ours"):
-            rates[name].append(apart(name, arguments.problems)["problems_per_s"])
-        rates["lm_eval"].append(apart("lm_eval", arguments.problems, *best)["problems_per_s"])
+            rates[name].append(apart(arguments.student, name, arguments.problems)["problems_per_s"])
+        rates["lm_eval"].append(
+            apart(arguments.student, "lm_eval", arguments.problems, *best)["problems_per_s"]
+        )
     middle = {name: statistics.median(found) for name, found in rates.items()}
     result = {
         "problems_per_s": middle,

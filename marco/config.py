@@ -17,6 +17,7 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -179,6 +180,13 @@ class Config(Section):
     output_dir: Path | None
     table: TableConfig | None
 
+    @field_validator("tasks")
+    @classmethod
+    def _each_task_once(cls, tasks: list[str]) -> list[str]:
+        if len(set(tasks)) < len(tasks):
+            raise ValueError("a task is named twice")
+        return tasks
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         if problems := _misfits({name: getattr(self, name) for name in COMPARED}):
@@ -192,6 +200,8 @@ COMPARED: dict[str, Any] = {
     "kinds": Kinds,
     "models": ModelsConfig,
     "engine": EngineConfig,
+    "decoding": DecodingConfig,
+    "search": SearchConfig,
     "recipe": RecipeConfig,
     "loss": LossConfig,
     "table": TableConfig | None,
@@ -237,6 +247,15 @@ def _misfits(sections: Mapping[str, Any]) -> list[str]:
             for kind in loss.weights
             if kind not in kinds
         ]
+    decoding, search = sections.get("decoding"), sections.get("search")
+    if decoding and search and decoding.method == "mcts":
+        try:
+            SearchConfig(**{**search.model_dump(), **decoding.search})
+        except ValidationError as error:
+            problems += [
+                f"decoding.search{''.join(f'.{part}' for part in e['loc'])}: {e['msg']}"
+                for e in error.errors()
+            ]
     recipe, loss, table = (sections.get(name) for name in ("recipe", "loss", "table"))
     if recipe and loss and "preference" in recipe.trains and loss.preference is None:
         problems.append(f"recipe {recipe.name} needs pairs, but loss.preference is null")

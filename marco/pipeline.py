@@ -1,7 +1,6 @@
 """The stages that a config asks for, from trees to scores, and how they hang together."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from marco.search.tree import read_trees
 from marco.stages import Stage, without_volatile
 from marco.tasks.problem import Problem, Split
 from marco.tasks.registry import TaskConfig, make_task
-from marco.tasks.task import NoSplit
+from marco.tasks.task import Task
 
 Inputs = dict[str, Stage | Path]
 
@@ -58,34 +57,58 @@ def estimate(config: Config) -> Stage:
 
 def check_contamination(config: Config) -> None:
     """UserError where a problem that the students learn from is one that they are evaluated on."""
+    learnt, name = _learnt(config)
+    for values in _tasks(config):
+        task = make_task(TypeAdapter(TaskConfig).validate_python(values))
+        for split in EVALUATED:
+            check_disjoint(
+                learnt,
+                _evaluated(task, config, split),
+                train_name=name,
+                test_name=f"the {split} problems of {task.name}",
+            )
+
+
+def _evaluated(task: Task, config: Config, split: Split) -> list[Problem]:
+    """The problems of a split; of one that is not evaluated now, where they can be had."""
+    if split == config.split:
+        return task.problems(split) if config.problems is None else task.read(config.problems)
+    try:
+        return task.problems(split)
+    except UserError:
+        return []
+
+
+def _learnt(config: Config) -> tuple[list[Problem], str]:
+    """The problems that students learn from, and what they are called."""
+    learnt: list[Problem] = []
+    names: list[str] = []
     if config.trees is not None:
         trees = read_trees(config.trees)
-        trained = [Problem(id=t.id, problem=t.problem, answer=t.gold) for t in trees]
-        name = f"the problems of {config.trees}"
-    else:
-        trained = list(make_task(config.task).problems("train"))
-        name = f"the training problems of {config.task.name}"
+        learnt += [Problem(id=t.id, problem=t.problem, answer=t.gold) for t in trees]
+        names.append(f"the problems of {config.trees}")
+    elif _grows_trees(config):
+        learnt += make_task(config.task).problems("train")
+        names.append(f"the training problems of {config.task.name}")
     if config.sft_data is None and config.data.published is not None:
         from marco.data.published import published_problems
 
-        trained += published_problems(config.data.published)
-        name += f" and those of {config.data.published.name}"
+        learnt += published_problems(config.data.published)
+        names.append(f"those of {config.data.published.name}")
     for source in filter(None, (config.sft_data, config.pair_data)):
         from marco.training.examples import read_problems
 
         outside = enumerate(read_problems(source))
-        trained += [Problem(id=f"{source}:{i}", problem=p, answer="") for i, p in outside]
-        name += f" and those of {source}"
-    for values in _tasks(config):
-        task = make_task(TypeAdapter(TaskConfig).validate_python(values))
-        for split in EVALUATED:
-            with suppress(NoSplit):  # a benchmark that has test problems only
-                check_disjoint(
-                    trained,
-                    task.problems(split),
-                    train_name=name,
-                    test_name=f"the {split} problems of {task.name}",
-                )
+        learnt += [Problem(id=f"{source}:{i}", problem=p, answer="") for i, p in outside]
+        names.append(f"those of {source}")
+    return learnt, " and ".join(names)
+
+
+def _grows_trees(config: Config) -> bool:
+    """Whether chains or pairs are taken from trees; without a recipe, trees are what is wanted."""
+    trains = config.recipe.trains
+    chains = "sft" in trains and config.sft_data is None and config.data.published is None
+    return chains or ("preference" in trains and config.pair_data is None) or not trains
 
 
 def sft_data(config: Config) -> Stage | str:
@@ -304,6 +327,13 @@ def _training(config: Config, kind: Literal["sft", "preference"]) -> dict[str, A
 
 def _tasks(config: Config) -> list[dict[str, Any]]:
     """The configs of the tasks that are evaluated; `task` is taken as it was overridden."""
+    others = [name for name in config.tasks if name != config.task.name]
+    for name in config.task_overrides:
+        if name not in others:
+            raise UserError(
+                f"task_overrides.{name}: tasks={config.tasks} has no such task beside "
+                f"task={config.task.name}, whose keys are task.<key>{near(name, others)}"
+            )
     return [
         config.task.model_dump(mode="json")
         if name == config.task.name
@@ -317,9 +347,10 @@ def _task_file(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise UserError(f"tasks: unknown task {name!r}{near(name, known)}; there are {known}")
-    values: Any = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=True)
+    merged = OmegaConf.merge(OmegaConf.load(folder / f"{name}.yaml"), changes)
+    values: Any = OmegaConf.to_container(merged, resolve=True)
     try:
-        checked: Any = TypeAdapter(TaskConfig).validate_python({**values, **changes})
+        checked: Any = TypeAdapter(TaskConfig).validate_python(values)
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors())
         raise UserError(f"task_overrides.{name}: {told}") from error

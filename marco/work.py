@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -47,11 +48,16 @@ class Order:
         """Where models are kept: `outputs/models`, beside the stages."""
         return self.out.parent.parent / "models"
 
-    def student(self, name: str = "start") -> Path:
-        """The folder of the student that comes in: one of ours, or the model of the config."""
+    def student(self, name: str = "start", *, weights: bool = True) -> Path:
+        """The folder of the student that comes in: one of ours, or the model of the config.
+
+        From the hub without its `weights` where a server has them.
+        """
         from marco.engines.registry import model_folder
 
-        return self.inputs.get(name) or model_folder(self.config["student"], cache=self.models)
+        return self.inputs.get(name) or model_folder(
+            self.config["student"], cache=self.models, weights=weights
+        )
 
     def dataset(self) -> Path | str:
         """The dataset that a student learns: a folder or file, or a name on the hub."""
@@ -153,13 +159,15 @@ def train_student(order: Order) -> None:
         return
     from marco.progress import Progress
     from marco.tasks.registry import make_task
+    from marco.tasks.task import NoSplit
     from marco.training import fit
     from marco.training.config import LossConfig
 
     probe = None
     if trainer.samples.every_steps:
         task = make_task(_task(order))
-        probe = task, task.problems("validation")
+        with suppress(NoSplit):  # then there is nothing to look at on the way
+            probe = task, task.problems("validation")
     fit.train_student(
         start=student,
         dataset=order.dataset(),
@@ -197,7 +205,7 @@ def score(order: Order) -> None:
     evaluate(
         order.config,
         order.labels,
-        student=order.student("student"),
+        student=order.student("student", weights=order.config["engine"]["name"] == "vllm"),
         problems=order.inputs.get("problems"),
         **_places(order),
     )

@@ -28,6 +28,18 @@ def checked(*overrides, name="train") -> Config:
     return check(*composed(*overrides, name=name))
 
 
+def test_what_does_not_fit_in_an_evaluation_is_told():
+    for override, told in {
+        "tasks=[arithmetic,arithmetic]": "a task is named twice",
+        "+decoding.search.max_rollouts=9": "max_rollouts is set by `tries`",
+        "+decoding.search.node_tokenz=5": "decoding.search.node_tokenz",
+        "decoding.search.max_tokens=64": "node_tokens is above max_tokens",
+        "decoding.temperature=0": "temperature 0",
+    }.items():
+        with pytest.raises(UserError, match=told):
+            checked("decoding=mcts", override, name="evaluate")
+
+
 def options(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 

@@ -87,6 +87,22 @@ def test_files_of_problems_and_responses_count_by_their_content(tmp_path):
             stage(two)
 
 
+def test_overrides_of_other_tasks_reach_them_or_are_refused():
+    tasks = ("tasks=[arithmetic,math]", "+task_overrides.math.grading.limit_s=9")
+    stage = pipeline.scores(checked(*tasks, name="evaluate"), None)
+    math = stage.config["tasks"][1]
+    assert math["grading"]["limit_s"] == 9 and math["grading"]["processes"] == 2
+    plain = pipeline.scores(checked(tasks[0], name="evaluate"), None)
+    assert stage.key != plain.key  # a time-out is a verdict
+    for override, told in {
+        "+task_overrides.mth.test_file=x": "did you mean `math`",
+        "+task_overrides.arithmetic.test=3": "task.<key>",
+        "+task_overrides.math.tst=3": "task_overrides.math: tst",
+    }.items():
+        with pytest.raises(UserError, match=told):
+            pipeline.scores(checked(tasks[0], override, name="evaluate"), None)
+
+
 def test_a_published_set_takes_the_place_of_chains_from_trees(tmp_path, embedded_folder):
     file = tmp_path / "set.jsonl"
     turns = [{"from": "user", "value": "1 + 1?"}, {"from": "assistant", "value": "So 2."}]
@@ -111,6 +127,7 @@ def test_a_published_set_takes_the_place_of_chains_from_trees(tmp_path, embedded
     [row] = datasets.load_from_disk(str(out / "dataset"))
     assert row["prompt"] == [{"role": "user", "content": "1 + 1?"}]
     assert row["completion"] == [{"role": "assistant", "content": "So 2."}]
+    pipeline.check_contamination(config)
     problem = make_task(config.task).problems("test")[0].problem
     turns[0]["value"] = problem
     file.write_text(json.dumps({"conversations": turns}) + "\n")

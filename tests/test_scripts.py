@@ -98,6 +98,21 @@ def test_an_empty_dataset_tells_its_filter_and_keeps_the_trees(run, tmp_path):
     assert json.loads((trees / "manifest.json").read_text())["status"] == "finished"
 
 
+def test_responses_that_are_there_are_graded_without_a_model(run, tmp_path):
+    problems, responses = tmp_path / "p.jsonl", tmp_path / "r.jsonl"
+    problems.write_text('{"id": 1, "problem": "3 - 3?", "answer": 0}\n')
+    responses.write_text('{"id": 1, "response": "The answer is 0."}\n')
+    out = tmp_path / "scores"
+    files = [f"problems={problems}", f"responses={responses}", f"output_dir={out}"]
+    done = run("evaluate.py", *files)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads((out / "results.json").read_text())["tasks"]["arithmetic"]
+    assert (figures["n"], figures["accuracy"]) == (1, 1.0)
+    assert json.loads((out / "samples.jsonl").read_text())["verdict"] == "correct"
+    responses.write_text('{"id": 2, "response": "The answer is 0."}\n')
+    told(run("evaluate.py", *files), "r.jsonl, line 1: no problem has the id 2")
+
+
 def test_a_model_folder_without_a_chat_template_is_told(run, tmp_path, embedded_folder):
     folder = tmp_path / "bare"
     folder.mkdir()

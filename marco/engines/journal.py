@@ -72,7 +72,9 @@ class Journal:
                 execute(statement)
             execute("INSERT INTO run VALUES (?)", (self.run,))
         execute("COMMIT")
-        if not is_new and (application, version) != (APPLICATION_ID, SCHEMA):
+        if not is_new and application == APPLICATION_ID and version != SCHEMA:
+            raise UserError(f"{self.path} is of another version of this program: move it away")
+        if not is_new and application != APPLICATION_ID:
             raise UserError(f"{self.path} is no journal of this program: move it away")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, too

@@ -8,6 +8,7 @@ from typing import Any
 
 from marco.engines.prompts import ChatTokenizer, Message
 from marco.engines.protocol import Completion, Request, Response, Sampling
+from marco.evaluation.config import STOPPING
 from marco.search.start import SearchStart
 from marco.tasks.problem import Problem
 from marco.tasks.task import Task
@@ -79,7 +80,7 @@ def converse(
     problem = question.problem
     for turn, asked in enumerate((problem, *problem.follow_ups), 1):
         for talk in talks:
-            talk.append({"role": "user", "content": asked.problem})
+            talk.append({"role": "user", "content": tokenizer.as_text(asked.problem)})
         responses = yield [
             Request(
                 key=f"{question.id}/{attempt}/{turn}",
@@ -125,7 +126,7 @@ def search(
     found = Replies(id=question.id)
     number = 0
     while len(found.replies) < tries:
-        name = f"{question.id}#{number}" if number else question.id
+        name = f"{question.id}\x1f{number}" if number else question.id  # no id holds that
         walk = begin.search(
             replace(question.problem, id=name, answer=""),
             verify=Agreement(begin.task, question.problem),
@@ -159,15 +160,8 @@ def search(
 def _until(tries: int) -> dict[str, Any]:
     """Stopping rules that ask for a number of chains, and for nothing else."""
     never = tries + 1
-    return {
-        "count": "distinct",
-        "max_rollouts": tries,
-        "enough_correct": never,
-        "enough_wrong": 0,
-        "accept_correct": never,
-        "accept_rollouts": never,
-        "give_up_rollouts": never,
-    }
+    values = ("distinct", tries, never, 0, never, never, never)
+    return dict(zip(STOPPING, values, strict=True))
 
 
 class Agreement:

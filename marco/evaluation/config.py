@@ -1,8 +1,19 @@
-"""What an evaluation can be told; the numbers stand in `conf/decoding/` and `conf/evaluation/`."""
+"""How a student can be sampled; the numbers stand in `conf/decoding/`."""
 
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+# The rules for stopping that tree decoding sets itself: it wants a number of chains, and no more.
+STOPPING = (
+    "count",
+    "max_rollouts",
+    "enough_correct",
+    "enough_wrong",
+    "accept_correct",
+    "accept_rollouts",
+    "give_up_rollouts",
+)
 
 
 class DecodingConfig(BaseModel):
@@ -31,6 +42,10 @@ class DecodingConfig(BaseModel):
     def _tries_differ(self) -> Self:
         if self.tries > 1 and self.temperature == 0:
             raise ValueError(f"tries={self.tries} at temperature 0 would all be the same: take 1")
+        if self.method == "mcts" and self.temperature == 0:
+            raise ValueError("method mcts needs a temperature: the children of a node would be one")
+        if taken := sorted(set(self.search) & set(STOPPING)):
+            raise ValueError(f"search: {', '.join(taken)} is set by `tries` in tree decoding")
         if self.majority and self.tries == 1:
             raise ValueError("majority needs tries > 1")
         return self

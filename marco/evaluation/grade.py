@@ -1,6 +1,7 @@
 """From replies to scores: verdicts, error classes and figures; also of replies made elsewhere."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from marco.progress import Progress
 from marco.tasks.files import read_rows
 from marco.tasks.problem import Problem
 from marco.tasks.task import Task
-from marco.tasks.verdict import Verdict
+from marco.tasks.verdict import NO_ANSWER, Verdict
 
 SCHEMA = 2
 CHUNK = 256  # replies that are graded between two looks at the clock
@@ -40,6 +41,10 @@ def grade(
     if left := len(problems) - len(answered):
         print(f"  {left} of {len(problems)} problems have no response: not graded", flush=True)
     replies = [given[problem.id] for problem in answered]
+    tries = {reply.attempt for own in replies for reply in own}
+    due = sum((1 + len(problem.follow_ups)) * len(tries) for problem in answered)
+    if missing := due - sum(map(len, replies)):
+        print(f"  {missing} of {due} turns and tries have no response: not graded", flush=True)
     keys = {"responses": responses.name}
     write_scores([(task, answered, replies)], config, labels, keys=keys, seconds=None, out=out)
 
@@ -55,7 +60,8 @@ def write_scores(
 ) -> None:
     """Grade replies by task, and write them with their figures.
 
-    `seconds` is the time of all replies together, None where they were made elsewhere.
+    `seconds` is the time of all replies together (with the engine's start, and since the last one
+    where it was broken off), None where they were made elsewhere.
     """
     classes = ErrorClassesConfig(**config["error_classes"])
     results = {}
@@ -68,10 +74,12 @@ def write_scores(
                 confidence=config["confidence"],
                 test_at=config["decoding"]["test_at"],
                 majority=config["decoding"]["majority"],
+                ordered=config["decoding"]["method"] == "mcts",
                 resamples=config["resamples"],
                 seed=config["seed"],
             )
-            results[task.name] = figures | task.figures(rows) | {"seconds": seconds}
+            own = seconds if len(graded) == 1 else None
+            results[task.name] = figures | task.figures(rows) | {"seconds": own}
             print(f"  {_line(task.name, results[task.name])}", flush=True)
     record = {
         "schema": SCHEMA,
@@ -80,6 +88,7 @@ def write_scores(
         "title": labels["title"],
         "seed": config["seed"],
         "split": config["split"],
+        "seconds": seconds,
         "tasks": results,
         "config": dict(config),
         "keys": dict(keys),
@@ -100,13 +109,17 @@ def grade_replies(
         for problem, own in zip(problems, replies, strict=True)
         for reply in own
     ]
+    has_votes = any(reply.attempt for _, _, reply in items)
     progress = Progress(f"grade {task.name}", len(items), "replies")
     rows: list[Row] = []
     for start in range(0, len(items), CHUNK):
         chunk = items[start : start + CHUNK]
         verdicts = task.verify_all([(reply.text, asked) for _, asked, reply in chunk])
         for (problem, asked, reply), verdict in zip(chunk, verdicts, strict=True):
-            rows.append(_row(task, problem, asked, reply, verdict, classes))
+            row = _row(task, problem, asked, reply, verdict, classes)
+            if has_votes and verdict.verdict != NO_ANSWER:
+                row["vote"] = task.answer_of(reply.text, asked)
+            rows.append(row)
         progress.update(len(rows), replies_per_s=progress.rate(len(rows)))
     progress.close()
     return rows
@@ -199,14 +212,12 @@ def read_replies(path: Path, problems: Sequence[Problem]) -> dict[str, list[Repl
 
 def _reply(row: Mapping[str, Any], where: str) -> Reply:
     text = row.get("response", "")
-    finish = row.get("finish", row.get("finish_reason"))
-    numbers = {name: row.get(name) for name in ("turn", "try", "tokens")}
+    finish = row.get("finish", row.get("finish_reason")) or None
+    numbers = {name: _number(row.get(name)) for name in ("turn", "try", "tokens")}
     if "response" not in row or not isinstance(text, str | None):
         raise UserError(f"{where}: no `response` that is text")
     for name, value in numbers.items():
-        if isinstance(value, str) and value.isdecimal():  # of a .csv
-            numbers[name] = int(value)
-        elif value is not None and (not isinstance(value, int) or value < (name == "turn")):
+        if value is not None and (not isinstance(value, int) or value < (name == "turn")):
             raise UserError(f"{where}: `{name}` is {value!r}: expected a number")
     if finish not in (None, "stop", "length"):
         raise UserError(f"{where}: `finish` is {finish!r}: expected stop or length")
@@ -219,10 +230,18 @@ def _reply(row: Mapping[str, Any], where: str) -> Reply:
     )
 
 
+def _number(value: Any) -> Any:
+    """A number of a .csv, where all is text and an empty cell is none."""
+    if value == "":
+        return None
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value) else value
+
+
 def _line(name: str, result: Mapping[str, Any]) -> str:
     low, high = result["accuracy_interval"]
     low_no, high_no = result["no_answer_interval"]
     return (
         f"{name}: n {result['n']}, accuracy {result['accuracy']:.1%} [{low:.1%}, {high:.1%}], "
         f"no answer {result['no_answer']:.1%} [{low_no:.1%}, {high_no:.1%}]"
+        + (f", cut off {result['truncated']:.1%}" if result["truncated"] else "")
     )

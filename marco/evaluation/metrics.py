@@ -14,7 +14,7 @@ import numpy as np
 from marco.errors import UserError
 from marco.evaluation.statistics import pooled_share, ratio_with_interval
 from marco.evaluation.tries import majority as vote
-from marco.evaluation.tries import solved_within
+from marco.evaluation.tries import said, solved_within
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG
 
 VERDICTS = (CORRECT, WRONG, NO_ANSWER)
@@ -30,6 +30,7 @@ def summarise(
     confidence: float,
     test_at: Sequence[int],
     majority: bool,
+    ordered: bool = False,
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -42,7 +43,9 @@ def summarise(
     votes, None without several tries or where verdicts have no answer to vote on; where the
     argument `majority` is set, accuracy and no-answer ratio are the votes' too (`counted`).
     `test_at` maps k to the share of problems that k tries solve, undefined (None, and `why`) for
-    more tries than there are. `by_group` and `by_turn` hold the same figures of the parts.
+    more tries than there are: by the unbiased estimator, or by the first k where the tries are
+    `ordered`, as those of a tree are, which depend on the ones before. `by_group` and `by_turn`
+    hold the same figures of the parts.
     UserError for no samples, an unknown verdict, or a sample counted twice.
     """
     rows = list(samples)
@@ -57,7 +60,7 @@ def summarise(
     return {
         "confidence": confidence,
         **figures(rows),
-        "test_at": {str(k): _test_at(k, rows, interval) for k in test_at},
+        "test_at": {str(k): _test_at(k, rows, interval, ordered=ordered) for k in test_at},
         "by_group": {name: figures(part) for name, part in _parts(rows, "group").items()},
         "by_turn": {name: figures(part) for name, part in _parts(rows, "turn").items()},
     }
@@ -79,7 +82,7 @@ def votes_of(rows: Sequence[Sample]) -> list[dict[str, Any]] | None:
     units = _units(rows)
     if len(units) == len(rows):
         return None
-    if any(row["verdict"] != NO_ANSWER and row.get("answer") is None for row in rows):
+    if any(row["verdict"] != NO_ANSWER and said(row) is None for row in rows):
         return None
     votes = {unit: vote(own) for unit, own in units.items()}
     return [
@@ -159,18 +162,26 @@ def _tokens(rows: Sequence[Sample], confidence: float) -> dict[str, Any]:
     }
 
 
-def _test_at(k: int, rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
+def _test_at(
+    k: int, rows: Sequence[Sample], interval: Interval, *, ordered: bool
+) -> dict[str, Any]:
     units = _units(rows)
     tries = min(map(len, units.values()))
-    told = {"n": len({row["id"] for row in rows}), "tries": tries}
+    estimator = "first k" if ordered else "unbiased"
+    told = {"n": len({row["id"] for row in rows}), "tries": tries, "estimator": estimator}
     if tries < k:
         why = f"undefined: a problem has {tries} tries, and needs {k}"
         return {"value": None, "interval": None, **told, "why": why}
     solved = [
-        {"id": id, "value": solved_within(k, tries=len(own), correct=_correct(own))}
-        for (id, _), own in units.items()
+        {"id": id, "value": _solved(k, own, ordered=ordered)} for (id, _), own in units.items()
     ]
     return _share("value", solved, lambda row: row["value"], interval, bounds="interval") | told
+
+
+def _solved(k: int, own: Sequence[Sample], *, ordered: bool) -> float:
+    if ordered:
+        return float(_correct(sorted(own, key=lambda row: row["try"])[:k]) > 0)
+    return solved_within(k, tries=len(own), correct=_correct(own))
 
 
 def _share(

@@ -58,8 +58,14 @@ def evaluate(
     lines = iter(findings(out, run=run))
     graded = []
     for task in tasks:
-        replies = [Replies.from_json(next(lines)).replies for _ in asked[task.name]]
-        graded.append((task, asked[task.name], replies))
+        found = [Replies.from_json(next(lines)) for _ in asked[task.name]]
+        expected = [Question(task=task.name, problem=problem).id for problem in asked[task.name]]
+        if [replies.id for replies in found] != expected:
+            raise UserError(
+                f"the problems of {task.name} have changed since this evaluation was begun: "
+                f"delete {out / 'journal'}"
+            )
+        graded.append((task, asked[task.name], [replies.replies for replies in found]))
     write_scores(
         graded,
         config,

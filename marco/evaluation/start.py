@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from marco.driver.scheduler import Walk
 from marco.engines.prompts import ChatTokenizer
 from marco.engines.protocol import Sampling
+from marco.errors import UserError
 from marco.evaluation.ask import STUDENT, Question, converse, search
 from marco.evaluation.config import DecodingConfig
 from marco.search.start import SearchStart
@@ -17,6 +18,8 @@ from marco.tasks.examples import plain_chat
 from marco.tasks.problem import Problem
 from marco.tasks.registry import TaskConfig, make_task
 from marco.tasks.task import Task
+
+ANY = Problem(id="", problem="?", answer="")  # worked examples are there for any problem
 
 
 def question_starter(
@@ -29,16 +32,19 @@ def question_starter(
     """
     decoding = DecodingConfig(**config["decoding"])
     tasks = {task.name: task for task in make_tasks(config["tasks"], shots=decoding.shots)}
-    if decoding.method == "mcts":
-        begin = {
-            name: partial(
-                search,
-                begin=SearchStart(config, task, models=models),
-                changes=decoding.search,
-                tries=decoding.tries,
+    for task in tasks.values():
+        if (there := len(task.examples(ANY))) < decoding.shots:
+            raise UserError(
+                f"decoding.shots={decoding.shots}: {task.name} has {there} worked examples"
             )
-            for name, task in tasks.items()
-        }
+    if decoding.method == "mcts":
+        begin = {}
+        for name, task in tasks.items():
+            trees = SearchStart(config, task, models=models)
+            trees.write_prompts(ANY)  # what cannot be written is told before an engine starts
+            begin[name] = partial(
+                search, begin=trees, changes=decoding.search, tries=decoding.tries
+            )
     else:
         tokenizer = ChatTokenizer.load(_student(config))
         sampling = Sampling(

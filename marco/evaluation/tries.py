@@ -35,18 +35,24 @@ def solved_within(k: int, *, tries: int, correct: int) -> float:
     return 1 - math.comb(tries - correct, k) / math.comb(tries, k)
 
 
+def said(sample: Mapping[str, Any]) -> Any:
+    """What a sample votes for, by which answers are compared."""
+    return sample.get("answer") if sample.get("vote") is None else sample["vote"]
+
+
 def majority(samples: Sequence[Mapping[str, Any]]) -> Vote:
     """The answer that most tries at one problem give, with the verdict on its first one.
 
-    Answers are one where their canonical forms (`answer`, as the task writes it) are; tries without
-    an answer have no vote. Of answers with the same number of votes the one that came first wins,
-    and `is_tied` tells of it. The gold answer has no part in the vote.
+    Answers are one where their canonical forms (`vote`, by `Task.answer_of`) are, or the answers as
+    they stand where that is not told; tries without an answer have no vote. Of answers with the
+    same number of votes the one that came first wins, and `is_tied` tells of it. The gold answer
+    has no part in the vote.
     """
     answered = [s for s in samples if s["verdict"] != NO_ANSWER]
-    votes = Counter(str(s.get("answer")) for s in answered)  # in the order of first occurrence
+    votes = Counter(str(said(s)) for s in answered)  # in the order of first occurrence
     if not votes:
         return Vote(answer=None, verdict=NO_ANSWER, is_tied=False)
     (answer, most), *others = votes.most_common()
-    first = next(s for s in answered if str(s.get("answer")) == answer)
+    first = next(s for s in answered if str(said(s)) == answer)
     tied = any(count == most for _, count in others)
     return Vote(answer=answer, verdict=first["verdict"], is_tied=tied)

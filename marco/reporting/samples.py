@@ -12,7 +12,7 @@ from marco.evaluation.paired import Run
 from marco.reporting.results import Result
 
 FILE = "samples.jsonl"
-COLUMNS = ("id", "turn", "verdict", "answer", "prompt")
+COLUMNS = ("id", "turn", "verdict", "answer", "vote", "prompt")
 # A table is made from what lies on disk, by no config; each comparison draws from the start.
 RESAMPLES, SEED = 10_000, 0
 

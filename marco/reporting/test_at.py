@@ -18,7 +18,8 @@ from marco.reporting.results import collect
 from marco.reporting.samples import FILE
 from marco.tasks.verdict import CORRECT
 
-Tries = dict[str, list[tuple[int, bool]]]  # by problem: tokens spent by then, and whether right
+# By problem (its id and prompt): tokens spent by then, and whether right, in the order of tries.
+Tries = dict[tuple[str, str], list[tuple[int, bool]]]
 
 
 def compare_tries(a: Path, b: Path) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def compare_tries(a: Path, b: Path) -> dict[str, Any]:
     tasks = [task for task in sides[0] if task in sides[1]]
     if not tasks:
         raise UserError(f"{a} and {b} share no task")
-    return {task: _compare(task, *(side[task] for side in sides), confidence) for task in tasks}
+    return {task: _compare(task, sides[0][task], sides[1][task], confidence) for task in tasks}
 
 
 def text(told: dict[str, Any]) -> str:
@@ -86,7 +87,7 @@ def _compare(task: str, a: Tries, b: Tries, confidence: float) -> dict[str, Any]
     if a.keys() != b.keys():
         differing = sorted(a.keys() ^ b.keys())
         raise UserError(
-            f"{task}: {len(differing)} problems are of one side only, first {differing[0]!r}: "
+            f"{task}: {len(differing)} problems are of one side only, first {differing[0][0]!r}: "
             "evaluate both on the same"
         )
     numbers = {len(tries) for side in (a, b) for tries in side.values()}
@@ -125,26 +126,30 @@ def _compare(task: str, a: Tries, b: Tries, confidence: float) -> dict[str, Any]
 
 
 def _read(folder: Path) -> dict[str, Tries]:
-    """The first turn's tries by task and problem, in the order in which they were made."""
-    found: dict[str, Tries] = {}
+    """The tries of the first turn, by task and problem."""
+    found: dict[str, dict[tuple[str, str], list[tuple[int, int, bool]]]] = {}
     path = folder / FILE
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 try:
                     row = json.loads(line)
-                    tries = found.setdefault(row["task"], {}).setdefault(row["id"], [])
+                    if row["turn"] > 1:
+                        continue
+                    problem = row["id"], row["prompt"]
+                    tries = found.setdefault(row["task"], {}).setdefault(problem, [])
                     if row.get("spent") is None:
                         raise UserError(f"{path}, line {number}: the tokens spent are not known")
-                    if row["turn"] == 1:
-                        tries.append((row["spent"], row["verdict"] == CORRECT))
+                    tries.append((row["spent"], row["try"], row["verdict"] == CORRECT))
                 except (ValueError, TypeError, KeyError) as error:
                     raise UserError(f"{path}, line {number}: not a graded sample") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    # Samples that run side by side are told by number; what they spent adds up in that order.
     return {
-        task: {id: sorted(own) for id, own in sorted(tries.items())}
+        task: {
+            problem: [(spent, right) for spent, _, right in sorted(own)]
+            for problem, own in sorted(tries.items())
+        }
         for task, tries in found.items()
     }
 

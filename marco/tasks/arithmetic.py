@@ -86,7 +86,7 @@ class Arithmetic(Task):
         ]
 
     def parse(self, row: Mapping[str, Any], number: int, source: str) -> Problem:
-        gold = canonical(str(row.get("answer") or ""))
+        gold = None if row.get("answer") is None else canonical(str(row["answer"]))
         if gold is None:
             raise UserError(f"{source}, line {number}: no `answer` that is a number")
         return Problem(

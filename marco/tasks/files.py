@@ -2,8 +2,10 @@
 
 import csv
 import gzip
+import io
 import json
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -37,14 +39,15 @@ def load_rows(file: str | None, *, hub: str, subset: str | None, split: str, key
         rows = load_dataset(hub, subset, split=split)
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(
-            f"cannot load {hub} ({type(error).__name__}): give a local file with {key}=FILE"
+            f"cannot load {hub} ({type(error).__name__}): give a local file with {key}=FILE "
+            "(for another task than `task`: +task_overrides.<name>. in place of task.)"
         ) from error
     return [(number, dict(row)) for number, row in enumerate(rows, 1)]
 
 
 def distinct(problems: list[Problem], source: str) -> list[Problem]:
     """The problems; UserError where two share an id, by which trees and answers are told apart."""
-    counts = Counter(problem.id for problem in problems)
+    counts = Counter(whole(problem.id, source) for problem in problems)
     if twice := [id for id, n in counts.items() if n > 1]:
         raise UserError(f"{source}: {len(twice)} ids occur more than once, first {twice[0]!r}")
     return problems
@@ -56,7 +59,16 @@ def text_of(row: dict[str, Any] | Any, names: tuple[str, ...], number: int, sour
     if not isinstance(value, str) or not value.strip():
         wanted = " (or ".join(f"`{name}`" for name in names) + ")" * (len(names) - 1)
         raise UserError(f"{source}, line {number}: no {wanted}")
-    return value
+    return whole(value, f"{source}, line {number}")
+
+
+def whole(text: str, where: str) -> str:
+    """The text; UserError where it holds half of a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: half a surrogate pair at character {error.start}") from error
+    return text
 
 
 def read_jsonl(path: Path) -> Rows:
@@ -71,8 +83,8 @@ def read_jsonl(path: Path) -> Rows:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: not JSON ({_reason(error)})") from error
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: not a JSON object")
         rows.append((number, row))
@@ -84,8 +96,9 @@ def read_jsonl(path: Path) -> Rows:
 def _read_list(path: Path) -> Rows:
     try:
         rows = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        raise UserError(f"{path}, line {line}: not JSON ({_reason(error)})") from error
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise UserError(f"{path}, row {number}: not a JSON object")
@@ -96,7 +109,7 @@ def _read_list(path: Path) -> Rows:
 
 def _read_csv(path: Path) -> Rows:
     csv.field_size_limit(sys.maxsize)
-    reader = csv.DictReader(_text(path).splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     try:
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
@@ -106,11 +119,15 @@ def _read_csv(path: Path) -> Rows:
     return rows
 
 
+def _reason(error: Exception) -> str:
+    return getattr(error, "msg", "a number or a nesting beyond what is read")
+
+
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a gzip file ({error})") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error

@@ -66,5 +66,6 @@ class Task(ABC):
         """The error of a task that has no problems in a split."""
         return NoSplit(
             f"{self.name} has no {split} problems of its own: "
-            f"give a file with task.{split}_file=FILE"
+            f"give a file with task.{split}_file=FILE (for another task than `task`: "
+            f"+task_overrides.{self.name}.{split}_file=FILE)"
         )

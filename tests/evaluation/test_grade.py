@@ -86,3 +86,19 @@ def test_several_tries_stay_apart(tmp_path) -> None:
     rows = [{"id": "a", "response": str(n), "try": n} for n in (2, 0, 1)]
     found = read_replies(write(tmp_path / "r.jsonl", *rows), PROBLEMS)
     assert [reply.text for reply in found["a"]] == ["0", "1", "2"]
+
+
+def test_a_majority_votes_by_what_answers_mean_not_by_how_they_are_spelt(tmp_path) -> None:
+    config = checked("task=math", "decoding=majority", name="evaluate")
+    said = [r"\frac12", r"\frac{1}{2}", r"\dfrac{1}{2}", "3", "3"]
+    rows = [{"id": "a", "try": i, "response": rf"\boxed{{{s}}}"} for i, s in enumerate(said)]
+    grade(
+        config.model_dump(mode="json") | {"row": "theirs"},
+        {"student": "theirs", "title": "theirs"},
+        task=make_task(config.task),
+        problems=[Problem(id="a", problem="1 / 2?", answer="1/2")],
+        responses=write(tmp_path / "responses.jsonl", *rows),
+        out=tmp_path,
+    )
+    figures = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["tasks"]["math"]
+    assert (figures["counted"], figures["accuracy"]) == ("votes", 1.0)

@@ -61,7 +61,9 @@ def test_figures_by_hand():
         "tokens_mean_interval": list(tokens),
         "error_classes": {"repetition": {"n": 1, "share": 0.25, "share_interval": of(1, 4)}},
         "majority": None,
-        "test_at": {"1": {"value": 0.5, "interval": of(2, 4), "n": 4, "tries": 1}},
+        "test_at": {
+            "1": {"value": 0.5, "interval": of(2, 4), "n": 4, "tries": 1, "estimator": "unbiased"}
+        },
         "by_group": {},
         "by_turn": {},
     }
@@ -199,3 +201,20 @@ def test_bad_samples_are_refused():
 def test_the_same_seed_gives_the_same_figures():
     rows = tried({f"p{i}": "+-+" if i % 3 else "--?" for i in range(20)})
     assert figures(rows, seed=3, test_at=[1, 2]) == figures(rows, seed=3, test_at=[1, 2])
+
+
+def test_tries_that_depend_on_those_before_count_in_their_order():
+    marks = {"a": "nny", "b": "ynn"}
+    verdicts = {"y": "correct", "n": "wrong"}
+    samples = [
+        {"id": id, "try": i, "verdict": verdicts[mark], "answer": mark}
+        for id, own in marks.items()
+        for i, mark in reversed(list(enumerate(own)))
+    ]
+    settings = {"confidence": 0.95, "test_at": [1, 2, 3], "majority": False}
+    found = {
+        ordered: summarise(samples, **settings, ordered=ordered, resamples=9, seed=0)["test_at"]
+        for ordered in (True, False)
+    }
+    assert [found[True][k]["value"] for k in "123"] == [0.5, 0.5, 1]
+    assert [found[False][k]["value"] for k in "123"] == pytest.approx([1 / 3, 2 / 3, 1])

@@ -21,6 +21,7 @@ def folder(path: Path, problems: Any, **changes: Any) -> Path:
         {
             "task": "t",
             "id": id,
+            "prompt": f"What is {id}?",
             "turn": 1,
             "try": i,
             "verdict": "correct" if mark == "y" else "wrong",
@@ -68,6 +69,8 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path, capsys: Any) -> None:
     for i, (told, problems) in enumerate(others.items()):
         with pytest.raises(UserError, match=told):
             compare_tries(a, folder(tmp_path / f"b{i}", problems))
+    with pytest.raises(UserError, match="6 problems are of one side only"):
+        compare_tries(a, folder(tmp_path / "p", TREE, prompt="Another?"))
     with pytest.raises(UserError, match="tokens spent are not known"):
         compare_tries(a, folder(tmp_path / "c", TREE, spent=None))
     with pytest.raises(UserError, match="share no task"):

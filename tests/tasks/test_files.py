@@ -37,6 +37,9 @@ def test_every_form_holds_the_same_rows(tmp_path: Path) -> None:
         ("a.json", b'[{"id": 1}, 2]', "row 2: not a JSON object"),
         ("a.json", b'[{"id": 1},\n{', "line 2: not JSON"),
         ("a.json", b"[]", "is empty"),
+        ("a.jsonl", b'{"id": ' + b"1" * 5000 + b"}", "line 1: not JSON"),
+        ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
+        ("a.jsonl.gz", gzip.compress(b"x" * 99)[:-20] + b"y" * 20, "not a gzip file"),
         ("a.csv", b"id,problem\n", "is empty"),
     ],
 )
