@@ -24,7 +24,7 @@ from marco.tasks.blocks import execute, read_instance, read_plan, write_instance
 from marco.tasks.examples import Example
 from marco.tasks.files import text_of
 from marco.tasks.problem import Problem, Split
-from marco.tasks.task import Task
+from marco.tasks.task import Task, share_out
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG, Verdict
 
 
@@ -58,13 +58,7 @@ class Blocksworld(Task):
         if self.config.train_file is None:
             raise self.no_split("train")
         rows = self.read(Path(self.config.train_file))
-        held_out = len(rows) - self.config.validation
-        if held_out <= 0:
-            raise UserError(
-                f"task.validation={self.config.validation}: the training file has {len(rows)} "
-                "problems, and none would be left to train on"
-            )
-        return rows[held_out:] if split == "validation" else rows[:held_out][: self.config.train]
+        return share_out(rows, split, validation=self.config.validation, train=self.config.train)
 
     def examples(self, problem: Problem) -> Sequence[Example]:
         """Worked examples, the same for every problem."""

@@ -19,7 +19,7 @@ from marco.tasks.answers import canonical, verify_number
 from marco.tasks.examples import Example
 from marco.tasks.files import distinct, load_rows, text_of
 from marco.tasks.problem import Problem, Split
-from marco.tasks.task import Task
+from marco.tasks.task import Task, share_out
 from marco.tasks.verdict import Verdict
 
 
@@ -50,13 +50,7 @@ class GSM8K(Task):
         if split == "test":
             return self._load("test", self.config.test_file)[: self.config.test]
         rows = self._load("train", self.config.train_file)
-        held_out = len(rows) - self.config.validation
-        if held_out <= 0:
-            raise UserError(
-                f"task.validation={self.config.validation}: the training file has {len(rows)} "
-                "problems, and none would be left to train on"
-            )
-        return rows[held_out:] if split == "validation" else rows[:held_out][: self.config.train]
+        return share_out(rows, split, validation=self.config.validation, train=self.config.train)
 
     def examples(self, problem: Problem) -> Sequence[Example]:
         """Worked examples, the same for every problem."""

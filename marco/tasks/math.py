@@ -24,7 +24,7 @@ from marco.tasks.examples import Example
 from marco.tasks.files import distinct, load_rows, text_of
 from marco.tasks.grading import GradingConfig, canonical_expression, grade
 from marco.tasks.problem import Problem, Split
-from marco.tasks.task import Task
+from marco.tasks.task import Task, share_out
 from marco.tasks.verdict import Verdict
 
 
@@ -58,13 +58,7 @@ class Math(Task):
         if split == "test":
             return self._load("test", config.test_file, config.test_hub)[: config.test]
         rows = self._load("train", config.train_file, config.train_hub)
-        held_out = len(rows) - config.validation
-        if held_out <= 0:
-            raise UserError(
-                f"task.validation={config.validation}: the training file has {len(rows)} "
-                "problems, and none would be left to train on"
-            )
-        return rows[held_out:] if split == "validation" else rows[:held_out][: config.train]
+        return share_out(rows, split, validation=config.validation, train=config.train)
 
     def parse(self, row: Mapping[str, Any], number: int, source: str) -> Problem:
         answer = row.get("answer")

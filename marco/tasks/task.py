@@ -69,3 +69,19 @@ class Task(ABC):
             f"give a file with task.{split}_file=FILE (for another task than `task`: "
             f"+task_overrides.{self.name}.{split}_file=FILE)"
         )
+
+
+def share_out(
+    rows: list[Problem], split: Split, *, validation: int, train: int | None
+) -> list[Problem]:
+    """The last `validation` problems of a training set, held out, or the first `train` of the rest.
+
+    UserError where none would be left to train on.
+    """
+    held_out = len(rows) - validation
+    if held_out <= 0:
+        raise UserError(
+            f"task.validation={validation}: the training file has {len(rows)} problems, and none "
+            "would be left to train on"
+        )
+    return rows[held_out:] if split == "validation" else rows[:held_out][:train]

@@ -12,7 +12,7 @@ from marco.tasks.files import distinct, load_rows
 from marco.tasks.instructions import grading
 from marco.tasks.instructions.rules import Rules
 from marco.tasks.problem import Problem, Split
-from marco.tasks.task import Task
+from marco.tasks.task import Task, share_out
 from marco.tasks.verdict import Verdict
 
 
@@ -45,13 +45,7 @@ class InstructionTask(Task):
         if self.config.train_file is None:
             raise self.no_split("train")
         rows = self.read(Path(self.config.train_file))
-        held_out = len(rows) - self.config.validation
-        if held_out <= 0:
-            raise UserError(
-                f"task.validation={self.config.validation}: the training file has {len(rows)} "
-                "problems, and none would be left to train on"
-            )
-        return rows[held_out:] if split == "validation" else rows[:held_out][: self.config.train]
+        return share_out(rows, split, validation=self.config.validation, train=self.config.train)
 
     def verify(self, response: str, problem: Problem) -> Verdict:
         return grading.verify(response, problem.answer, rules=self.rules)
