@@ -34,6 +34,7 @@ from hydra import compose, initialize_config_dir
 from measures import peak_mb, rounded, status_mb
 
 from marco.config import ROOT, Config, check
+from marco.driver.run import FINDINGS
 from marco.driver.scheduler import Scheduler
 from marco.driver.worker import Worker, rest_the_collector
 from marco.engines.journal import Journal, JournaledEngine
@@ -260,7 +261,7 @@ def driver(problems: int) -> dict[str, float]:
         )
         engine = worker.engines["main"].engine
         assert isinstance(engine, ScriptedEngine)
-        trees = Journal(Path(folder) / "trees.sqlite", run="driver")
+        trees = Journal(Path(folder) / FINDINGS, run="driver", is_remade=True)
         engine.script = sentences
         started, used = time.perf_counter(), time.process_time()
         for found in worker.walk(enumerate(many)):

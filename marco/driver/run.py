@@ -36,7 +36,8 @@ def run_all(
     """
     folder = out / "journal"
     folder.mkdir(exist_ok=True)
-    with closing(Journal(folder / FINDINGS, run=run)) as journal:
+    # What was found follows from the completions in the workers' journals.
+    with closing(Journal(folder / FINDINGS, run=run, is_remade=True)) as journal:
         known = journal.finished()
         left = [(i, item) for i, item in enumerate(items) if i not in known]
         with closing(Report(label, len(items), known, wanted=wanted)) as report:

@@ -6,7 +6,6 @@ what it has found.
 
 import heapq
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from marco.engines.protocol import Engine, Request, Response
@@ -45,18 +44,9 @@ class _Running:
         self.waiting = self.walk.send(responses)
 
 
-@dataclass(frozen=True, order=True)
-class _Waiting:
-    """A request that waits for a slot; the walk that has cost most tokens goes first."""
-
-    spent: int  # tokens of the walk, negative: the heap's smallest comes first
-    number: int  # of equals, the one that has waited longest
-    request: Request
-    running: _Running
-
-    @classmethod
-    def of(cls, running: _Running, request: Request, number: int) -> "_Waiting":
-        return cls(-running.tokens, number, request, running)
+# A request that waits for a slot. The heap's smallest comes first: the walk that has cost most
+# tokens (negative here), and of equals the one that has waited longest (a number given once).
+_Waiting = tuple[int, int, Request, _Running]
 
 
 class _Lane:
@@ -65,31 +55,31 @@ class _Lane:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.queue: list[_Waiting] = []
-        self.owners: dict[str, _Waiting] = {}
+        self.owners: dict[str, tuple[Request, _Running]] = {}
         self.in_flight = self.queued = 0  # sequences
 
     def put(self, waiting: _Waiting) -> None:
         heapq.heappush(self.queue, waiting)
-        self.queued += waiting.request.n
+        self.queued += waiting[2].n
 
     def fill(self) -> None:
         """Hand requests to the engine while it has slots; a large one when it has nothing else."""
         while self.queue:
-            n = self.queue[0].request.n
-            if self.in_flight and self.in_flight + n > self.engine.max_in_flight:
+            *_, request, running = self.queue[0]
+            if self.in_flight and self.in_flight + request.n > self.engine.max_in_flight:
                 return
-            waiting = heapq.heappop(self.queue)
-            self.queued -= n
-            self.in_flight += n
-            self.owners[waiting.request.key] = waiting
-            self.engine.submit(waiting.request)
+            heapq.heappop(self.queue)
+            self.queued -= request.n
+            self.in_flight += request.n
+            self.owners[request.key] = request, running
+            self.engine.submit(request)
 
     def poll(self, wait_s: float) -> Sequence[tuple[_Running, Request, Response]]:
         done = []
         for response in self.engine.poll(wait_s):
-            waiting = self.owners.pop(response.key)
-            self.in_flight -= waiting.request.n
-            done.append((waiting.running, waiting.request, response))
+            request, running = self.owners.pop(response.key)
+            self.in_flight -= request.n
+            done.append((running, request, response))
         return done
 
 
@@ -170,4 +160,4 @@ class Scheduler:
     def _submit(self, running: _Running) -> None:
         for request in running.waiting:
             self.asked += 1
-            self.lane_of[request.model].put(_Waiting.of(running, request, self.asked))
+            self.lane_of[request.model].put((-running.tokens, self.asked, request, running))
