@@ -6,6 +6,7 @@ python -m marco.reporting test_at A B [--json FILE]
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,24 +18,42 @@ from marco.reporting.paper import load_paper
 from marco.reporting.results import Result, collect, find_scores
 from marco.reporting.table import RowSpec, make_table, write_table
 
+COMPARISONS = {"compare": compare, "test_at": test_at}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table as Markdown, and write all its forms with `--out`; 2 for bad input.
+    """Print the table as Markdown, or with a name of COMPARISONS first that one; 2 for bad input.
 
-    With `compare` or `test_at` as the first argument two scores folders are compared, by the
-    module of that name.
+    With `--out` a table is written in all its forms, with `--json` a comparison's figures.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    comparisons = {"compare": compare.main, "test_at": test_at.main}
-    if arguments and arguments[0] in comparisons:
-        return comparisons[arguments[0]](arguments[1:])
-    options = _parser().parse_args(arguments)
     try:
-        print(_table(options), end="")
+        if arguments and arguments[0] in COMPARISONS:
+            print(_comparison(*arguments), end="")
+        else:
+            print(_table(_parser().parse_args(arguments)), end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _comparison(name: str, *arguments: str) -> str:
+    module = COMPARISONS[name]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m marco.reporting {name}", description=module.DESCRIPTION
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
+    options = parser.parse_args(arguments)
+    figures = module.figures(options)
+    if options.json is not None:
+        try:
+            options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"cannot write {options.json}: {reason}") from error
+    return module.text(figures)
 
 
 def _table(options: argparse.Namespace) -> str:

@@ -7,8 +7,6 @@ them: `compare sft-s0,sft-s1 dpo-s0,dpo-s1`.
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,48 @@ from marco.reporting.rows import confidence_of
 from marco.reporting.samples import FILE, RESAMPLES, SEED, read_runs
 from marco.tasks.verdict import CORRECT, NO_ANSWER
 
+DESCRIPTION = "Compare two students on the same problems."
 # Each measure with its verdict, and what is said of the side that has the greater share.
 MEASURES = {
     "accuracy": (CORRECT, "{more} beats {less}."),
     "no_answer": (NO_ANSWER, "{more} gives no answer more often than {less}."),
 }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes beside `--json`."""
+
+    def folders(text: str) -> list[Path]:
+        return [Path(name) for name in text.split(",") if name]
+
+    for name in ("a", "b"):
+        parser.add_argument(
+            name,
+            type=folders,
+            metavar=name.upper(),
+            help="scores folder, or what holds some; commas between the seeds of a row",
+        )
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=RESAMPLES,
+        metavar="N",
+        help="how often problems are drawn again (%(default)s)",
+    )
+    parser.add_argument(
+        "--resampling-seed",
+        type=int,
+        default=SEED,
+        metavar="N",
+        help="of these draws (%(default)s)",
+    )
+
+
+def figures(options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of the command."""
+    return compare_scores(
+        options.a, options.b, resamples=options.resamples, seed=options.resampling_seed
+    )
 
 
 def compare_scores(a: Sequence[Path], b: Sequence[Path], *, resamples: int, seed: int) -> dict:
@@ -89,25 +124,6 @@ def text(told: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the comparison; 2 for bad input."""
-    options = _parser().parse_args(arguments)
-    try:
-        told = compare_scores(
-            options.a, options.b, resamples=options.resamples, seed=options.resampling_seed
-        )
-        if options.json is not None:
-            options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: cannot write {options.json}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    print(text(told), end="")
-    return 0
-
-
 def _row(name: str, folders: Sequence[Path]) -> list[Result]:
     results = collect(find_scores(folders))
     rows = list(dict.fromkeys(result.row for result in results))
@@ -163,36 +179,3 @@ def _lines(measure: str, found: dict[str, Any], confidence: float) -> list[str]:
         f"{test[found['test']]}: p {found['p']:.2g}, mid-p {found['mid_p']:.2g}",
         f"    {found['verdict']}",
     ]
-
-
-def _parser() -> argparse.ArgumentParser:
-    def folders(text: str) -> list[Path]:
-        return [Path(name) for name in text.split(",") if name]
-
-    parser = argparse.ArgumentParser(
-        prog="python -m marco.reporting compare",
-        description="Compare two students on the same problems.",
-    )
-    for name in ("a", "b"):
-        parser.add_argument(
-            name,
-            type=folders,
-            metavar=name.upper(),
-            help="scores folder, or what holds some; commas between the seeds of a row",
-        )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
-    parser.add_argument(
-        "--resamples",
-        type=int,
-        default=RESAMPLES,
-        metavar="N",
-        help="how often problems are drawn again (%(default)s)",
-    )
-    parser.add_argument(
-        "--resampling-seed",
-        type=int,
-        default=SEED,
-        metavar="N",
-        help="of these draws (%(default)s)",
-    )
-    return parser

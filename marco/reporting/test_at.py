@@ -7,7 +7,6 @@ A and B are scores folders with several tries at the same problems: samples and 
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,20 @@ from marco.reporting.results import collect
 from marco.reporting.samples import FILE
 from marco.tasks.verdict import CORRECT
 
+DESCRIPTION = "Compare two ways of decoding at equal tries, and at equal tokens."
 # By problem (its id and prompt): tokens spent by then, and whether right, in the order of tries.
 Tries = dict[tuple[str, str], list[tuple[int, bool]]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes beside `--json`."""
+    parser.add_argument("a", type=Path, metavar="A", help="a scores folder")
+    parser.add_argument("b", type=Path, metavar="B", help="another")
+
+
+def figures(options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of the command."""
+    return compare_tries(options.a, options.b)
 
 
 def compare_tries(a: Path, b: Path) -> dict[str, Any]:
@@ -57,30 +68,6 @@ def text(told: dict[str, Any]) -> str:
                 cells = "  ".join(f"{share:>22}" for share in shares)
                 lines.append(f"  {row[name]:8,.0f}  {cells}  {row['p']:7.3f}  {spent}")
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Print the comparison; 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m marco.reporting test_at",
-        description="Compare two ways of decoding at equal tries, and at equal tokens.",
-    )
-    parser.add_argument("a", type=Path, metavar="A", help="a scores folder")
-    parser.add_argument("b", type=Path, metavar="B", help="another")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
-    options = parser.parse_args(arguments)
-    try:
-        told = compare_tries(options.a, options.b)
-        if options.json is not None:
-            options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: cannot write {options.json}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    print(text(told), end="")
-    return 0
 
 
 def _compare(task: str, a: Tries, b: Tries, confidence: float) -> dict[str, Any]:
