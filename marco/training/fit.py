@@ -21,6 +21,7 @@ from marco.progress import Progress
 from marco.tasks.problem import Problem
 from marco.termination import exit_on_sigterm, uninterrupted
 from marco.training import checkpoint
+from marco.training.allocator import LONG_ROW, give_back_large_blocks
 from marco.training.config import Accelerator, LossConfig, Precision, TrainerConfig
 from marco.training.data_module import ChainDataModule, Packer, Sizes, Step, Steps, length_thirds
 from marco.training.examples import Example, ExampleSet, by_prompt, read_examples
@@ -63,6 +64,8 @@ def train_student(
     model, tokenizer = load_student(start, precision=trainer.weights)
     data = read_examples(dataset, tokenizer, max_tokens=trainer.max_tokens)
     _check_fit(loss, data, dataset, reference)
+    if any(example.longest > LONG_ROW for example in data.examples):
+        give_back_large_blocks()
     uses_reference = _uses_reference(loss)
     loaded = _load_reference(reference, data) if uses_reference else None
     if trainer.lora is not None:

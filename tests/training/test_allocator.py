@@ -1,0 +1,38 @@
+"""Blocks that a long row leaves go back to the system, where others are kept."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from marco.stages import CHILD_ENVIRONMENT
+
+HELD_AFTER = """
+import sys
+from pathlib import Path
+from marco.training.allocator import give_back_large_blocks
+
+def held_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+if sys.argv[1] == "give back":
+    give_back_large_blocks()
+before = held_mb()
+block, small = bytearray(64 * 2**20), bytearray(2**10)
+assert held_mb() > before + 60
+del block
+print(held_mb() - before)
+"""
+
+
+@pytest.mark.parametrize(("way", "least", "most"), [("give back", -1, 4), ("keep", 60, 70)])
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_large_blocks_go_back_to_the_system_where_that_is_asked(
+    way: str, least: float, most: float
+) -> None:
+    command = [sys.executable, "-c", HELD_AFTER, way]
+    told = subprocess.run(
+        command, env=os.environ | CHILD_ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert least <= float(told.stdout) <= most
