@@ -11,7 +11,7 @@ from marco.config import Config
 from marco.experiment import grade, score
 
 
-def evaluate(config: Config, overrides: list[str]) -> None:
+def evaluate(config: Config, _: cli.Job) -> None:
     if config.responses is not None:
         scores = grade(config, pipeline.grades(config))
     else:

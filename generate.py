@@ -10,7 +10,7 @@ from marco.config import Config
 from marco.stages import Stage, materialise
 
 
-def generate(config: Config, overrides: list[str]) -> None:
+def generate(config: Config, _: cli.Job) -> None:
     pipeline.check_contamination(config)
     make = partial(materialise, outputs=config.outputs, cluster=config.cluster.model_dump())
     if config.search.dry_run:

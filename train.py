@@ -6,11 +6,11 @@ python train.py experiments=step_by_step
 
 from marco import cli
 from marco.config import Config
-from marco.experiment import run_row
+from marco.sweep import run_row
 
 
-def train(config: Config, overrides: list[str]) -> None:
-    scores = run_row(config, overrides=overrides)
+def train(config: Config, job: cli.Job) -> None:
+    scores = run_row(config, job)
     print(f"scores of {config.recipe.title!r}: {scores}")
 
 

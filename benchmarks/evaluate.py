@@ -65,7 +65,7 @@ def ours(number: int) -> dict[str, float]:
     from marco.evaluation.start import question_starter
 
     config, problems = problems_of(number)
-    values = sections(config) | {"tasks": [sections(config)["task"]], "row": "benchmark"}
+    values = sections(config) | {"tasks": [sections(config)["task"]]}
     task = make_task(config.task)
     questions = [Question(task=task.name, problem=problem) for problem in problems]
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +81,7 @@ def ours(number: int) -> dict[str, float]:
         started = time.perf_counter()
         found = {f.place: f for f in worker.walk(longest_first(list(enumerate(questions))))}
         replies = [Replies.from_json(found[i].line).replies for i in range(len(questions))]
-        labels = {"student": "embedded", "title": "benchmark"}
+        labels = {"student": "embedded", "row": "benchmark", "title": "benchmark"}
         graded = [(task, problems, replies)]
         write_scores(graded, values, labels, keys={}, seconds=None, out=out)
         seconds = time.perf_counter() - started

@@ -3,11 +3,13 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,8 +18,17 @@ from marco.config import ROOT, Config, check
 from marco.errors import UserError
 
 
-def run(script: Callable[[Config, list[str]], None], *, config_name: str) -> None:
-    """Compose the config, check it, and call `script` with it and the command line's overrides.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How a config was asked for: its overrides, and in a multirun the keys that it sweeps."""
+
+    overrides: tuple[str, ...]
+    swept: frozenset[str] = frozenset()
+    is_sweep: bool = False
+
+
+def run(script: Callable[[Config, Job], None], *, config_name: str) -> None:
+    """Compose the config, check it, and call `script` with it and how it was asked for.
 
     Exit code 2 for bad input, told in one line; in a multirun the other rows still run.
     """
@@ -32,7 +43,14 @@ def run(script: Callable[[Config, list[str]], None], *, config_name: str) -> Non
             config = check(cfg, run_config.runtime.choices)
             if config.engine.name == "scripted":  # nothing heavy that stages could share
                 stages.PRELOAD.clear()
-            script(config, list(run_config.overrides.task))
+            script(
+                config,
+                Job(
+                    overrides=tuple(run_config.overrides.task),
+                    swept=frozenset(run_config.sweeper.get("params") or {}),
+                    is_sweep=run_config.mode == RunMode.MULTIRUN,
+                ),
+            )
         except UserError as error:
             failed.append(str(error))
             print(f"error: {error}", file=sys.stderr, flush=True)

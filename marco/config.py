@@ -135,12 +135,28 @@ class TrainersConfig(Section):
 
 
 class TableConfig(Section):
-    """An experiment's table: its rows in order, and the paper's numbers beside them."""
+    """An experiment's table: its rows in order, and the paper's numbers beside them.
+
+    `row` names the row that a config makes; a row whose title is null is a recipe, and has its
+    title.
+    """
 
     name: str
-    rows: list[str] = Field(min_length=1)
+    row: str
+    rows: dict[str, str | None] = Field(min_length=1)
     paper: str | None
     paper_column: str
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _names_are_text(cls, rows: Any) -> Any:
+        # YAML reads a row named 0.5 as a number.
+        return {str(k): v for k, v in rows.items()} if isinstance(rows, Mapping) else rows
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The title of each row, in order."""
+        return {row: title or recipe_title(row) for row, title in self.rows.items()}
 
 
 class Config(Section):
@@ -178,7 +194,18 @@ class Config(Section):
     problems: Path | None
     responses: Path | None
     output_dir: Path | None
+    retry: Literal["failed"] | None
     table: TableConfig | None
+
+    @property
+    def row(self) -> str:
+        """The row of a table that this config makes."""
+        return self.table.row if self.table else self.recipe.name
+
+    @property
+    def row_title(self) -> str:
+        titles = self.table.titles if self.table else {}
+        return titles.get(self.row, self.recipe.title)
 
     @field_validator("tasks")
     @classmethod
@@ -276,15 +303,22 @@ def _table_problems(table: TableConfig) -> list[str]:
     recipes = sorted(path.stem for path in (ROOT / "conf" / "recipe").glob("*.yaml"))
     problems = [
         f"table.rows: there is no conf/recipe/{row}.yaml{near(row, recipes)}"
-        for row in table.rows
-        if row not in recipes
+        for row, title in table.rows.items()
+        if title is None and row not in recipes
     ]
+    if not problems and table.row not in table.rows:
+        problems.append(f"table.rows has no row {table.row!r}{near(table.row, table.rows)}")
     if table.paper is not None:
         try:
             load_paper(table.paper, column=table.paper_column)
         except UserError as error:
             problems.append(f"table: {error}")
     return problems
+
+
+def recipe_title(name: str) -> str:
+    """The title of `conf/recipe/<name>.yaml`."""
+    return OmegaConf.load(ROOT / "conf" / "recipe" / f"{name}.yaml").recipe.title
 
 
 def check(cfg: DictConfig, choices: Mapping[str, Any]) -> Config:

@@ -26,7 +26,7 @@ EVALUATED: tuple[Split, ...] = ("validation", "test")
 SCORED = ("error_classes", "confidence", "resamples", "split", "seed")
 # Raised by whoever changes code so that the same config gives another result: old folders are then
 # left alone, and made anew where they are asked for.
-REVISIONS = {"trees": 2, "dataset": 2, "student": 4, "reference": 4, "scores": 3}
+REVISIONS = {"trees": 2, "dataset": 2, "student": 4, "reference": 4, "scores": 4}
 
 
 def trees(config: Config) -> Stage | Path:
@@ -194,22 +194,32 @@ def student(config: Config) -> Stage | None:
     return Stage(
         kind="student",
         revision=REVISIONS["student"],
-        slug=f"{config.recipe.name}-{config.student.name}-s{config.seed}",
+        slug=f"{_loss_name(config)}-{config.student.name}-s{config.seed}",
         config=_training(config, "preference") | _named(dataset),
         inputs=inputs,
         labels={"title": config.recipe.title} | _probed(config),
     )
 
 
+def _loss_name(config: Config) -> str:
+    """What a folder is called by its loss: rows of several tables that are one stage share it."""
+    assert config.loss.preference is not None  # checked with the config
+    parts = [config.loss.preference.name]
+    parts += ["joint"] if config.loss.alpha else []
+    parts += [f"masked_{config.loss.mask}"] if config.loss.mask != "none" else []
+    return "-".join(parts)
+
+
 def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> Stage:
-    """The evaluation of a student; its row is the recipe's unless it is named otherwise."""
+    """The evaluation of a student; its row is the table's unless it is named otherwise."""
     if config.engine.name == "openai" and trained is not None:
         raise UserError(
             "engine=openai: no server has the student that this would train. Train it with "
             "train.py, serve its folder, and evaluate it with student=<the folder>"
         )
-    title = row or config.recipe.title
-    row = row or config.recipe.name
+    title = row or config.row_title
+    row = row or config.row
+    student_slug = trained.slug if trained else f"{config.student.name}-s{config.seed}"
     tasks = _tasks(config)
     if config.problems is not None and len(tasks) > 1:
         raise UserError(f"problems={config.problems} is of one task, but tasks={config.tasks}")
@@ -219,11 +229,11 @@ def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> 
     return Stage(
         kind="scores",
         revision=REVISIONS["scores"],
-        slug=f"{row}-{'-'.join(config.tasks)}-{config.split}-s{config.seed}",
-        config=_dump(config, *sections)
-        | {"tasks": tasks, "student": config.student.model, "row": row},
+        slug=f"{student_slug}-{'-'.join(config.tasks)}-{config.split}",
+        config=_dump(config, *sections) | {"tasks": tasks, "student": config.student.model},
         inputs=_start(config, trained, name="student") | _files(tasks, config),
         labels={
+            "row": row,
             "title": title,
             "student": config.student.name,
             "settings": without_volatile(config.model_dump(mode="json")),
@@ -242,9 +252,10 @@ def grades(config: Config) -> Stage:
         kind="scores",
         revision=REVISIONS["scores"],
         slug=f"{name}-{config.tasks[0]}",
-        config=_dump(config, "decoding", *SCORED) | {"tasks": tasks, "row": name},
+        config=_dump(config, "decoding", *SCORED) | {"tasks": tasks},
         inputs={"responses": config.responses.absolute()} | _files(tasks, config),
         labels={
+            "row": name,
             "title": name,
             "student": name,
             "settings": without_volatile(config.model_dump(mode="json")),

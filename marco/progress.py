@@ -1,8 +1,10 @@
 """Progress: what runs, how much of it is done, at which rate, how long still."""
 
+import json
 import sys
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 
 def duration(seconds: float) -> str:
@@ -15,8 +17,11 @@ def duration(seconds: float) -> str:
 class Progress:
     """A bar and its figures that stay in place in a terminal; elsewhere plain lines.
 
-    A plain line is printed at most every `every_s` seconds, so that a log file stays readable.
+    A plain line is printed at most every `every_s` seconds, so that a log file stays readable. What
+    is shown is written to `state` too, where that is set: for those who ask from elsewhere.
     """
+
+    state: ClassVar[Path | None] = None
 
     def __init__(self, label: str, total: int, unit: str, *, every_s: float = 5.0) -> None:
         self.label, self.total, self.unit = label, total, unit
@@ -64,17 +69,31 @@ class Progress:
         self.printed, self.is_shown = time.monotonic(), True
         parts = [f"{name.replace('_', ' ')} {value}" for name, value in self.figures.items()]
         parts = [f"{self.done}/{self.total} {self.unit}", *parts, self._time()]
+        if self.state:
+            self._write(self.state)
         if self.live:
             self.live.show(self.label, self.share, parts)
         else:
             print(f"  {self.label}: " + " · ".join(parts), flush=True)
 
-    def _time(self) -> str:
-        elapsed = self.printed - self.started
+    def _left_s(self) -> float | None:
+        """Seconds to the end at the rate so far; None where that is not known."""
         made = self.share - self.known_share
         if made > 0 and self.share < 1 and self.done < self.total:
-            return f"ETA {duration(elapsed / made * (1 - self.share))}"
-        return f"took {duration(elapsed)}"
+            return (self.printed - self.started) / made * (1 - self.share)
+        return None
+
+    def _time(self) -> str:
+        left = self._left_s()
+        if left is not None:
+            return f"ETA {duration(left)}"
+        return f"took {duration(self.printed - self.started)}"
+
+    def _write(self, state: Path) -> None:
+        told = {"done": self.done, "total": self.total, "unit": self.unit}
+        part = state.with_name(f"{state.name}.new")
+        part.write_text(json.dumps(told | {"left_s": self._left_s()}), encoding="utf-8")
+        part.replace(state)
 
 
 class _Live:

@@ -12,9 +12,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -52,6 +54,7 @@ VOLATILE = {
 RESUMED = {"journal", "checkpoint"}  # folders of a stage that its next attempt goes on from
 DROPPED = {"checkpoint"}  # those of them that are of no use once the stage is finished
 PRELOAD = ["marco.preload"]
+is_forked = False  # whether this process came from the server, with the libraries in it
 CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
@@ -104,8 +107,8 @@ def materialise(stage: Stage, outputs: Path, *, cluster: Mapping[str, Any]) -> P
 
     `cluster` says where stages run (`conf/cluster/`), and is no part of their keys.
 
-    Raises StageFailed when the stage's process ends badly, and UserError when a living process
-    holds the stage (which one), or the folder's manifest is of something else.
+    A stage that another living process makes is waited for. Raises StageFailed when the stage's
+    process ends badly, and UserError when the folder's manifest is of something else.
     """
     inputs = {
         name: materialise(value, outputs, cluster=cluster) if isinstance(value, Stage) else value
@@ -137,6 +140,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole, or leave it as it was."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
 def _is_finished(folder: Path, key: str) -> bool:
     if not folder.exists():
         return False
@@ -151,32 +161,42 @@ def _is_finished(folder: Path, key: str) -> bool:
 
 
 class _hold:
-    """The lock of a stage; names the process that holds it."""
+    """The lock of a stage; one that a living process holds is waited for, and told which.
+
+    The system gives the lock of a process that has died to the next that asks.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lock = FileLock(folder.parent / f".{folder.name}.lock")
-        self.holder = folder.parent / f".{folder.name}.pid"
+        self.lock = FileLock(hidden(folder, "lock"), poll_interval=0.2)
+        self.holder = hidden(folder, "pid")
 
     def __enter__(self) -> None:
         try:
             self.lock.acquire(timeout=0)
-        except Timeout as error:
-            pid = self.holder.read_text() if self.holder.exists() else "unknown"
-            raise UserError(
-                f"{self.folder.name} is being made by process {pid}: wait for it, or end it"
-            ) from error
-        self.holder.write_text(str(os.getpid()))
+        except Timeout:
+            holder = self.holder.read_text() if self.holder.exists() else "another process"
+            print(f"{self.folder.name}: waiting, {holder} is making it", flush=True)
+            self.lock.acquire()
+        self.holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
 
     def __exit__(self, *_: object) -> None:
         self.holder.unlink(missing_ok=True)
         self.lock.release()
 
 
+def hidden(folder: Path, name: str) -> Path:
+    """What is kept of an unfinished stage beside its folder: `part`, `lock`, `pid`, `progress`,
+    `failed`.
+    """
+    return folder.parent / f".{folder.name}.{name}"
+
+
 def _run(
     stage: Stage, inputs: Mapping[str, Path], folder: Path, cluster: Mapping[str, Any]
 ) -> None:
-    part = folder.parent / f".{folder.name}.part"
+    part, failed = hidden(folder, "part"), hidden(folder, "failed")
+    failed.unlink(missing_ok=True)
     _clear(part)
     order = {
         "kind": stage.kind,
@@ -191,9 +211,11 @@ def _run(
     print(f"{stage.kind} {folder.name}: running", flush=True)
     started = time.monotonic()
     code = _child(part)
-    if code != 0:
-        raise StageFailed(f"{stage.kind} {folder.name} did not finish ({_ending(code)})")
     seconds = time.monotonic() - started
+    if code != 0:
+        told = {"ending": ending(code), "seconds": round(seconds, 1)}
+        failed.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        raise StageFailed(f"{stage.kind} {folder.name} did not finish ({told['ending']})")
     manifest = {
         "schema": SCHEMA,
         "stage": stage.kind,
@@ -214,6 +236,7 @@ def _run(
     os.rename(part, folder)
     cross("stage.rename.after")
     _sync(folder.parent)
+    hidden(folder, "progress").unlink(missing_ok=True)
     for name in DROPPED:  # not before: a next attempt would have needed it
         shutil.rmtree(folder / name, ignore_errors=True)
     print(f"{stage.kind} {folder.name}: done in {duration(seconds)}", flush=True)
@@ -230,28 +253,42 @@ def _clear(part: Path) -> None:
 
 
 def _child(part: Path) -> int:
-    """Run the stage in a process of its own; an interrupt ends it too.
-
-    It is forked from a server that has imported the heavy libraries once: 10 s for each stage.
-    """
-    os.environ.update({k: v for k, v in CHILD_ENVIRONMENT.items() if k not in os.environ})
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=work.run, args=(part,))
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    """Run the stage in a process of its own."""
+    process = context().Process(target=work.run, args=(part,))
+    with ended_with_this(process):
         process.start()
         process.join()
+    assert process.exitcode is not None  # it was joined
+    return process.exitcode
+
+
+def context() -> Any:
+    """How processes begin: forked from a server that has imported the heavy libraries once.
+
+    They take 10 s for each stage. A row of a sweep is such a process, and forks its stages itself.
+    """
+    if is_forked:
+        return multiprocessing.get_context("fork")
+    os.environ.update({k: v for k, v in CHILD_ENVIRONMENT.items() if k not in os.environ})
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(PRELOAD)
+    return server
+
+
+@contextmanager
+def ended_with_this(process: Any) -> Iterator[None]:
+    """End a process with this one, where that is interrupted or told to end."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
     finally:
         signal.signal(signal.SIGTERM, previous)
         if process.is_alive():
             process.terminate()
             process.join()
-    assert process.exitcode is not None  # it was joined
-    return process.exitcode
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 

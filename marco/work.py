@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
 from marco.errors import UserError
+from marco.progress import Progress
 from marco.termination import exit_on_sigterm
 
 
@@ -133,7 +134,6 @@ def _classifier(order: Order) -> Callable[[str], Sequence[str]]:
 
 def write_reference(order: Order) -> None:
     """Log-probabilities of a dataset under the model that training starts from."""
-    from marco.progress import Progress
     from marco.training import fit
 
     settings = {k: v for k, v in order.config.items() if k not in ("student", "dataset")}
@@ -157,7 +157,6 @@ def train_student(order: Order) -> None:
         if code := launch.launch(order.out, trainer):
             raise UserError(f"a rank of the training ended with exit code {code}; see above")
         return
-    from marco.progress import Progress
     from marco.tasks.registry import make_task
     from marco.tasks.task import NoSplit
     from marco.training import fit
@@ -265,6 +264,7 @@ def _run(folder: Path) -> int:
     exit_on_sigterm()
     order = Order.read(folder)
     limit_threads(order.cluster["threads"])
+    Progress.state = folder.with_suffix(".progress")  # beside `.<stage>.part`
     try:
         quiet()
         WORK[order.kind](order)

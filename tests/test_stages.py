@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from threading import Timer
 
 import pytest
 from filelock import FileLock
@@ -156,25 +157,59 @@ def _hold(path, ready, end):
         end.wait()
 
 
-def test_a_stage_that_a_living_process_makes_is_refused_naming_it(tmp_path):
+def test_a_stage_that_a_living_process_makes_is_waited_for(tmp_path, capfd):
     stage = make(tmp_path)
     folder = stage.folder(tmp_path)
     folder.parent.mkdir(parents=True)
-    (folder.parent / f".{folder.name}.pid").write_text("4242")
+    stages.hidden(folder, "pid").write_text("process 4242 on elsewhere")
     context = multiprocessing.get_context("spawn")
     ready, end = context.Event(), context.Event()
-    holder = context.Process(
-        target=_hold, args=(folder.parent / f".{folder.name}.lock", ready, end)
-    )
+    holder = context.Process(target=_hold, args=(stages.hidden(folder, "lock"), ready, end))
     holder.start()
     assert ready.wait(60)
-    try:
-        with pytest.raises(UserError, match="made by process 4242"):
-            materialise(stage, tmp_path)
-    finally:
-        os.kill(holder.pid, signal.SIGKILL)
-        holder.join()
-    assert materialise(stage, tmp_path) == folder  # a dead holder holds nothing
+    # A dead holder holds nothing.
+    Timer(1, os.kill, (holder.pid, signal.SIGKILL)).start()
+    assert materialise(stage, tmp_path) == folder
+    assert "waiting, process 4242 on elsewhere is making it" in capfd.readouterr().out
+    holder.join()
+    assert holder.exitcode == -signal.SIGKILL
+    assert runs(tmp_path) == 1
+
+
+def test_scripts_side_by_side_run_a_stage_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    scripts = [context.Process(target=_materialise_slowly, args=(tmp_path,)) for _ in range(3)]
+    for script in scripts:
+        script.start()
+    for script in scripts:
+        script.join()
+        assert script.exitcode == 0
+    assert runs(tmp_path) == 1
+
+
+def _slow_work(folder):
+    time.sleep(1)
+    cheap_work(folder)
+
+
+def _materialise_slowly(tmp_path):
+    stages.work.run, stages.PRELOAD = _slow_work, []
+    materialise(make(tmp_path), tmp_path)
+
+
+def _good_work(folder):
+    sys.exit(0)
+
+
+def test_how_a_stage_failed_is_kept_until_it_is_made(tmp_path, monkeypatch):
+    stage = make(tmp_path, code=3)
+    with pytest.raises(StageFailed, match="exit code 3"):
+        materialise(stage, tmp_path)
+    failed = stages.hidden(stage.folder(tmp_path), "failed")
+    assert json.loads(failed.read_text())["ending"] == "exit code 3"
+    monkeypatch.setattr(stages.work, "run", _good_work)
+    materialise(stage, tmp_path)
+    assert not failed.exists()
 
 
 def test_a_folder_of_another_key_is_not_overwritten(tmp_path):

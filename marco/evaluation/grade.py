@@ -84,7 +84,7 @@ def write_scores(
     record = {
         "schema": SCHEMA,
         "student": labels["student"],
-        "row": config["row"],
+        "row": labels["row"],
         "title": labels["title"],
         "seed": config["seed"],
         "split": config["split"],

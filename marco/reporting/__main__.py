@@ -1,6 +1,8 @@
-"""A table of the scores that are there, or a comparison of two students or ways of decoding.
+"""A table of the scores that are there, a comparison, or how far everything is.
 
 python -m marco.reporting outputs/scores [--out DIR]
+python -m marco.reporting outputs/table/NAME     # a sweep's table, written anew from its rows
+python -m marco.reporting status [OUTPUTS]
 python -m marco.reporting compare A B [--json FILE]
 python -m marco.reporting test_at A B [--json FILE]
 """
@@ -12,24 +14,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marco.errors import UserError
-from marco.reporting import compare, test_at
+from marco.reporting import compare, status, test_at
 from marco.reporting.formats import markdown
 from marco.reporting.paper import load_paper
 from marco.reporting.results import Result, collect, find_scores
 from marco.reporting.table import RowSpec, make_table, write_table
+from marco.sweep import SPEC, tabulate
 
-COMPARISONS = {"compare": compare, "test_at": test_at}
+COMMANDS = {"compare": compare, "test_at": test_at, "status": status}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table as Markdown, or with a name of COMPARISONS first that one; 2 for bad input.
+    """Print the table as Markdown, or with a name of COMMANDS first that one; 2 for bad input.
 
-    With `--out` a table is written in all its forms, with `--json` a comparison's figures.
+    With `--out` a table is written in all its forms, with `--json` the figures of a command.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if arguments and arguments[0] in COMPARISONS:
-            print(_comparison(*arguments), end="")
+        if arguments and arguments[0] in COMMANDS:
+            print(_command(*arguments), end="")
         else:
             print(_table(_parser().parse_args(arguments)), end="")
     except UserError as error:
@@ -38,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _comparison(name: str, *arguments: str) -> str:
-    module = COMPARISONS[name]
+def _command(name: str, *arguments: str) -> str:
+    module = COMMANDS[name]
     parser = argparse.ArgumentParser(
         prog=f"python -m marco.reporting {name}", description=module.DESCRIPTION
     )
@@ -57,6 +60,8 @@ def _comparison(name: str, *arguments: str) -> str:
 
 
 def _table(options: argparse.Namespace) -> str:
+    if len(options.folders) == 1 and (options.folders[0] / SPEC).is_file():
+        return tabulate(options.folders[0])
     folders = find_scores(options.folders)
     asked = {
         "name": options.name,

@@ -77,15 +77,20 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def collect(folders: Sequence[Path]) -> list[Result]:
+def collect(folders: Sequence[Path], *, rows: Sequence[str] | None = None) -> list[Result]:
     """The results of the scores folders, in their order.
+
+    `rows` names the row of each: a table's own names, else those that its scores tell.
 
     Where a row was scored twice under other settings (a sweep), each becomes a row of its own,
     named by what differs. UserError for a file that is missing or does not hold the contract, and
     where two folders score the same (row, seed) on the same task under the same settings: which
     one counts is for the person to say.
     """
-    results = _told_apart([_read(Path(folder)) for folder in dict.fromkeys(folders)])
+    if rows is None:
+        results = _told_apart([_read(Path(folder)) for folder in dict.fromkeys(folders)])
+    else:
+        results = [replace(_read(f), row=row) for f, row in zip(folders, rows, strict=True)]
     taken: dict[tuple[str, int, str], Path] = {}
     for result in results:
         for task in result.tasks:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from marco.reporting.formats import Table, comma_separated, latex, markdown
+from marco.reporting.formats import Table, as_json, comma_separated, latex, markdown
 from marco.reporting.paper import load_paper
 from marco.reporting.picture import picture
 from marco.reporting.results import collect
@@ -22,8 +22,9 @@ def write_table(
     paper: str | None,
     paper_column: str,
     status: Mapping[str, str],
+    names: Sequence[str] | None = None,
 ) -> str:
-    """Write table.md, .csv, .tex, .png and .svg into `out`, and return the Markdown.
+    """Write table.md, .csv, .tex, .json, .png and .svg into `out`, and return the Markdown.
 
     Arguments are those of `make_table`. Each file is replaced whole, or left as it was.
     """
@@ -34,12 +35,14 @@ def write_table(
         paper=paper,
         paper_column=paper_column,
         status=status,
+        names=names,
     )
     text = markdown(table)
     files = {
         "table.md": text.encode(),
         "table.csv": comma_separated(table).encode(),
         "table.tex": latex(table).encode(),
+        "table.json": as_json(table).encode(),
         "table.png": picture(table, kind="png"),
         "table.svg": picture(table, kind="svg"),
     }
@@ -57,16 +60,18 @@ def make_table(
     paper: str | None,
     paper_column: str,
     status: Mapping[str, str],
+    names: Sequence[str] | None = None,
 ) -> Table:
     """The table as data: results of the scores `folders` joined by (recipe, seed) with `rows`.
 
+    `names` gives the row of each folder, where its scores name another.
     Rows keep their order; one without a result shows `status[recipe]`, or that it is pending.
     `paper` names a table of the paper to stand beside ours (None: none), `paper_column` its
     benchmark. Results of no row are named under the table. UserError as `collect`, `build_rows`
     and `load_paper` raise it.
     """
     printed = load_paper(paper, column=paper_column) if paper is not None else None
-    results = collect(folders)
+    results = collect(folders, rows=names)
     recipes = {row.recipe for row in rows}
     used = [result for result in results if result.row in recipes]
     left_out = [f"{r.row} (seed {r.seed})" for r in results if r.row not in recipes]

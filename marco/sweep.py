@@ -1,0 +1,275 @@
+"""The rows of a table: each in a process of its own, how it ended on disk, and the table anew."""
+
+import hashlib
+import json
+import os
+import sys
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from marco import pipeline, stages
+from marco.cli import Job
+from marco.config import ROOT, Config, TableConfig, check
+from marco.errors import UserError
+from marco.experiment import make_row
+from marco.stages import replace_text
+from marco.termination import exit_on_sigterm
+from marco.work import end_with_script
+
+SPEC, ROWS = "sweep.json", "rows"  # what is kept in a table's folder beside the table
+NEVER_SHARED = {"recipe", "seed", "experiments", "retry", "outputs"}
+LAST_LINES = 5  # of a row that ended badly
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """How a row of one seed ended: `scores` is their folder, or `failed` says why there are none.
+
+    `overrides` are the row's own, by which its config can be composed again; `key` is that of its
+    scores, and tells whether the same overrides still ask for them; `configs` are those it came of.
+    """
+
+    row: str
+    seed: int
+    overrides: tuple[str, ...]
+    key: str
+    configs: str
+    scores: str | None = None
+    failed: str | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the config asks for something else by now."""
+        return self.configs != configs() and self.key != current_key(self.overrides)
+
+
+def run_row(config: Config, job: Job) -> Path:
+    """The scores of a row; the table that it belongs to is written anew, however it ends.
+
+    A row of a multirun has a process of its own. One that has failed before is not tried again
+    unless `retry=failed`, or its config has changed. UserError where it fails.
+    """
+    if config.table is None:
+        return make_row(config)
+    place = list(config.table.rows).index(config.row) + 1
+    name = f"{config.row_title} (seed {config.seed})"
+    print(f"row {place}/{len(config.table.rows)}: {name}", flush=True)
+    key = pipeline.scores(config, pipeline.student(config)).key
+    record = Record(
+        row=config.row, seed=config.seed, overrides=job.overrides, key=key, configs=configs()
+    )
+    folder = _folder(config, config.table, job)
+    before = _read(folder / ROWS / _file(record))
+    if job.is_sweep and before and before.failed and before.key == key and not config.retry:
+        tabulate(folder)
+        raise UserError(f"{name} failed before: {before.failed} (retry=failed tries it again)")
+    try:
+        scores = _apart(config) if job.is_sweep else make_row(config)
+    except UserError as error:
+        _keep(folder, replace(record, failed=str(error)), config.table)
+        raise
+    _keep(folder, replace(record, scores=str(scores)), config.table)
+    return scores
+
+
+def tabulate(folder: Path) -> str:
+    """Write the table of a folder anew from the records in it, and return it as Markdown.
+
+    Of a row's seeds those count whose config still asks for their scores; where there are none,
+    the others do, and the row is said to be stale. Scores that were deleted are pending again.
+    """
+    from marco.reporting.table import RowSpec, write_table
+
+    spec = _spec(folder)
+    by_row: dict[str, list[Record]] = {row: [] for row in spec["rows"]}
+    for record in records(folder):
+        by_row[record.row].append(record)
+    used, status = [], {}
+    for row, own in by_row.items():
+        current = [record for record in own if not record.is_stale]
+        shown = current or [record for record in own if record.scores]
+        used += [record for record in shown if record.scores]
+        failed = [r for r in current if r.failed]
+        if failed:
+            seeds = ", ".join(str(r.seed) for r in failed)
+            status[row] = f"failed (seed {seeds}): {_short(failed[-1].failed)}"
+        elif shown and not current:
+            status[row] = "stale: its config has changed"
+    return write_table(
+        name=spec["name"],
+        rows=[RowSpec(row, title) for row, title in spec["rows"].items()],
+        folders=[Path(str(record.scores)) for record in used],
+        names=[record.row for record in used],
+        out=folder,
+        paper=spec["paper"],
+        paper_column=spec["paper_column"],
+        status=status,
+    )
+
+
+def records(folder: Path) -> list[Record]:
+    """How the rows in a table's folder ended, without those whose scores were deleted."""
+    rows = row_names(folder)
+    kept = [_read(path) for path in sorted((folder / ROWS).glob("*.json"))]
+    return [r for r in kept if r and r.row in rows and (r.failed or _is_there(r))]
+
+
+def row_names(folder: Path) -> list[str]:
+    """The rows of the table in a folder, in order."""
+    return list(_spec(folder)["rows"])
+
+
+@cache
+def configs() -> str:
+    """A hash of all config files, and of what the code makes of them."""
+    digest = hashlib.sha256(json.dumps([stages.SCHEMA, pipeline.REVISIONS]).encode())
+    for folder in ("conf", "experiments"):
+        for path in sorted((ROOT / folder).rglob("*.yaml")):
+            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def current_key(overrides: Sequence[str]) -> str | None:
+    """The key of the scores that a row's overrides ask for now; None where they ask for none."""
+    try:
+        config = composed_config(overrides)
+        return pipeline.scores(config, pipeline.student(config)).key
+    except (UserError, HydraException, OmegaConfBaseException):
+        return None
+
+
+def composed_config(overrides: Sequence[str]) -> Config:
+    """The config of a row, from its overrides, as a run of its own would have it."""
+    running = HydraConfig.instance()
+    before = running.cfg
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose("train", overrides=list(overrides), return_hydra_config=True)
+    choices: Any = composed.hydra.runtime.choices
+    try:
+        running.set_config(composed)  # a table's rows may be named by a group's choice
+        with open_dict(composed):
+            del composed["hydra"]
+        return check(composed, choices)
+    finally:
+        running.cfg = before
+
+
+def _apart(config: Config) -> Path:
+    """Make a row in a process of its own; UserError with its last lines where it ends badly."""
+    context = stages.context()
+    lines, line_end = context.Pipe(duplex=False)
+    result, result_end = context.Pipe(duplex=False)
+    process = context.Process(target=_make, args=(config, line_end, result_end))
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    with stages.ended_with_this(process):
+        process.start()
+        line_end.close()
+        result_end.close()
+        reader = Thread(target=_pass_on, args=(lines, last), daemon=True)
+        reader.start()
+        process.join()
+    reader.join(timeout=1)  # what the row has left running may hold it open
+    with suppress(EOFError):  # it ended before it could tell
+        told = result.recv()
+        if process.exitcode == 0:
+            return Path(told)
+        raise UserError(told)
+    told = " / ".join(line for line in last if line)
+    ending = stages.ending(process.exitcode)
+    raise UserError(f"the row's process ended by itself ({ending}): {told}")
+
+
+def _make(config: Config, line_end: Any, result_end: Any) -> None:
+    """A row's process: its errors go to the script, which shows them and keeps the last."""
+    os.dup2(line_end.fileno(), sys.stderr.fileno())
+    end_with_script()
+    exit_on_sigterm()
+    stages.is_forked = True
+    try:
+        result_end.send(str(make_row(config)))
+    except UserError as error:
+        result_end.send(str(error))
+        sys.exit(2)
+    except Exception:  # a fault of ours: the other rows go on
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def _pass_on(lines: Any, last: deque[str]) -> None:
+    with os.fdopen(os.dup(lines.fileno()), encoding="utf-8", errors="replace") as file:
+        for line in file:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+            last.append(line.strip())
+
+
+def _folder(config: Config, table: TableConfig, job: Job) -> Path:
+    """Where a table lies: rows of a multirun find each other by what they do not sweep."""
+    swept = NEVER_SHARED | job.swept
+    shared = sorted(o for o in job.overrides if o.partition("=")[0].lstrip("+~") not in swept)
+    digest = hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:8]
+    return config.outputs / "table" / f"{table.name}-{digest}"
+
+
+def _keep(folder: Path, record: Record, table: TableConfig) -> None:
+    """Keep a row's record, and show the table once the last row has ended."""
+    spec = {
+        "name": table.name,
+        "rows": table.titles,
+        "paper": table.paper,
+        "paper_column": table.paper_column,
+    }
+    try:
+        (folder / ROWS).mkdir(parents=True, exist_ok=True)
+        replace_text(folder / SPEC, json.dumps(spec, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(asdict(record), indent=1, ensure_ascii=False)
+        replace_text(folder / ROWS / _file(record), text + "\n")
+        table_text = tabulate(folder)
+    except OSError as error:
+        raise UserError(f"cannot write the table {folder}: {error.strerror or error}") from error
+    if record.row == list(table.rows)[-1]:
+        print(f"\n{table_text}\ntable: {folder}", flush=True)
+
+
+def _spec(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / SPEC).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is no table of a sweep: it holds no {SPEC}") from error
+
+
+def _read(path: Path) -> Record | None:
+    """A record; None where there is none, or one of another version."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Record(**values | {"overrides": tuple(values["overrides"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_there(record: Record) -> bool:
+    return record.scores is not None and Path(record.scores).is_dir()
+
+
+def _file(record: Record) -> str:
+    name = record.row.replace("/", "_")
+    return f"{name}-s{record.seed}.json"
+
+
+def _short(text: str | None) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= 100 else line[:97] + "..."

@@ -1,0 +1,235 @@
+"""The rows of a table: which stand in it, whatever ran, failed or was killed before."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from marco import experiment, sweep
+from marco.cli import Job
+from marco.config import ROOT
+from marco.errors import UserError
+from marco.evaluation.metrics import summarise
+
+from .test_config import checked
+
+OVERRIDES = ("experiments=step_by_step",)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a row whose stages are not made: its scores have as many correct ones as told."""
+    monkeypatch.setattr(sweep, "_apart", experiment.make_row)
+    monkeypatch.setattr("marco.reporting.table.picture", lambda *_, **__: b"")
+    monkeypatch.setattr("marco.reporting.row_log.log_row", lambda *_, **__: None)
+
+    def run(*overrides, correct=None, is_sweep=True):
+        config = checked(*OVERRIDES, "logger=none", *overrides)
+        config = config.model_copy(update={"outputs": tmp_path})
+
+        def materialise(stage, outputs, *, cluster):
+            if correct is None:
+                raise UserError("the student did not finish")
+            folder = stage.folder(outputs)
+            folder.mkdir(parents=True, exist_ok=True)
+            verdicts = ["correct"] * correct + ["wrong"] * (100 - correct)
+            samples = [
+                {"id": i, "verdict": v, "tokens": 5, "finish": "stop"}
+                for i, v in enumerate(verdicts)
+            ]
+            figures = summarise(
+                samples, confidence=0.95, test_at=[], majority=False, resamples=10, seed=0
+            )
+            results = {
+                "schema": 1,
+                "student": "tiny",
+                "row": stage.labels["row"],
+                "title": stage.labels["title"],
+                "seed": config.seed,
+                "tasks": {"arithmetic": figures},
+            }
+            (folder / "results.json").write_text(json.dumps(results))
+            return folder
+
+        monkeypatch.setattr(experiment, "materialise", materialise)
+        asked = (*OVERRIDES, "logger=none", *overrides)
+        swept = frozenset({"recipe"})
+        return sweep.run_row(config, Job(overrides=asked, swept=swept, is_sweep=is_sweep))
+
+    return run
+
+
+def line(tmp_path, title):
+    (table,) = (tmp_path / "table").glob("*/table.md")
+    lines = table.read_text().replace("**", "").splitlines()
+    return next(row for row in lines if row.startswith(f"| {title} |"))
+
+
+def test_seeds_of_a_row_are_averaged_and_other_rows_wait(run, tmp_path):
+    for seed, correct in enumerate((40, 50, 60)):
+        run("recipe=sft", f"seed={seed}", correct=correct)
+    assert "100 × 3 | 50.0 [" in line(tmp_path, "SFT")
+    assert "pending" in line(tmp_path, "+ DPO")
+
+
+def test_seeds_of_other_settings_are_stale_and_not_averaged(run, tmp_path, monkeypatch):
+    run("recipe=sft", "seed=0", correct=40)
+    run("recipe=dpo", "seed=0", correct=30)
+    monkeypatch.setitem(experiment.pipeline.REVISIONS, "student", 99)
+    sweep.configs.cache_clear()
+    sweep.current_key.cache_clear()
+    run("recipe=sft", "seed=1", correct=60)
+    assert "100 × 1 | 60.0 [" in line(tmp_path, "SFT")
+    assert "30.0 [" in line(tmp_path, "+ DPO") and "stale" in line(tmp_path, "+ DPO")
+    assert "stale" not in line(tmp_path, "SFT")
+    sweep.configs.cache_clear()
+    sweep.current_key.cache_clear()
+
+
+def test_a_changed_file_that_asks_for_the_same_makes_nothing_stale(run, tmp_path, monkeypatch):
+    run("recipe=sft", correct=40)
+    monkeypatch.setattr(sweep, "configs", lambda: "changed")
+    run("recipe=dpo", correct=30)
+    assert "stale" not in line(tmp_path, "SFT")
+
+
+def test_scores_that_were_deleted_are_pending_again(run, tmp_path):
+    shutil.rmtree(run("recipe=sft", correct=40))
+    run("recipe=dpo", correct=30)
+    assert "pending" in line(tmp_path, "SFT")
+    assert "30.0 [" in line(tmp_path, "+ DPO")
+
+
+def test_a_row_that_fails_is_told_and_tried_again_where_that_is_asked(run, tmp_path):
+    run("recipe=sft", correct=40)
+    with pytest.raises(UserError, match="did not finish"):
+        run("recipe=dpo")
+    assert "failed (seed 0): the student did not finish" in line(tmp_path, "+ DPO")
+    assert "40.0 [" in line(tmp_path, "SFT")
+    with pytest.raises(UserError, match=r"failed before: .* \(retry=failed tries it again\)"):
+        run("recipe=dpo", correct=30)
+    run("recipe=dpo", "retry=failed", correct=30)
+    assert "30.0 [" in line(tmp_path, "+ DPO") and "failed" not in line(tmp_path, "+ DPO")
+
+
+def test_a_row_that_failed_is_run_when_it_is_asked_for_alone(run, tmp_path):
+    with pytest.raises(UserError, match="did not finish"):
+        run("recipe=dpo")
+    run("recipe=dpo", correct=30, is_sweep=False)
+    assert "30.0 [" in line(tmp_path, "+ DPO")
+
+
+ALL = ("recipe=sft,dpo", "seed=0,1,2,3,4,5,6,7,8,9")
+
+
+def cheap_train(
+    outputs: Path, *overrides: str, poison: str = "", rows: tuple[str, ...] = ALL
+) -> list[str]:
+    """The command of a sweep, of 20 rows, whose stages are those of tests/cheap_stages.py."""
+    common = ("experiments=step_by_step", "logger=none", f"outputs={outputs}")
+    environment = ("env", f"MARCO_TEST_POISON={poison}")
+    return [*environment, sys.executable, "-m", "tests.cheap_train", *common, *rows, *overrides]
+
+
+def test_20_rows_of_which_3_fail_survive_10_kills(tmp_path):
+    """Every good row is finished, no finished stage begun again, and the failed ones are told."""
+    poison, kills, chance = "2,5,7", 10, random.Random(0)
+    for _ in range(kills):
+        script = subprocess.Popen(
+            cheap_train(tmp_path, poison=poison),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(chance.uniform(2.0, 5.0))
+        script.send_signal(signal.SIGKILL)
+        script.wait()
+    ended = subprocess.run(
+        cheap_train(tmp_path, poison=poison), cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 2, ended.stderr
+    told = records(tmp_path)
+    assert len(told) == 20
+    failed = {row: record["failed"] for row, record in told.items() if record["failed"]}
+    assert set(failed) == {("dpo", 2), ("dpo", 5), ("dpo", 7)}
+    assert "ended by SIGKILL" in failed["dpo", 2]
+    assert "did not finish (exit code 1)" in failed["dpo", 5]
+    assert "the row's process ended by itself (ended by SIGKILL)" in failed["dpo", 7]
+    finished = [json.loads(path.read_text()) for path in tmp_path.glob("*/*/manifest.json")]
+    by_key = Counter(manifest["key"] for manifest in finished)
+    assert set(by_key.values()) == {1}
+    begun = Counter((tmp_path / "begun").read_text().split())
+    again = sum(begun[key] - 1 for key in by_key)
+    assert again <= kills, "a stage was begun again without having been killed"
+
+    ended = subprocess.run(
+        cheap_train(tmp_path, poison=poison), cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 2 and ended.stderr.count("failed before") == 3
+    assert Counter((tmp_path / "begun").read_text().split()) == begun, "nothing was missing"
+
+    ended = subprocess.run(
+        cheap_train(tmp_path, "retry=failed"), cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert not any(record["failed"] for record in records(tmp_path).values())
+
+
+def records(outputs: Path) -> dict[tuple[str, int], dict[str, object]]:
+    read = [json.loads(path.read_text()) for path in outputs.glob("table/*/rows/*.json")]
+    return {(record["row"], record["seed"]): record for record in read}
+
+
+def test_the_last_lines_of_a_row_that_raised_are_kept(tmp_path):
+    """An error of ours in a row's own process: it is told whole, and the record has its end."""
+    ended = subprocess.run(
+        cheap_train(tmp_path, rows=("recipe=sft",)),
+        cwd=ROOT,
+        env={**os.environ, "MARCO_TEST_RAISE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert "ZeroDivisionError" in ended.stderr and "Traceback" in ended.stderr
+    [record] = records(tmp_path).values()
+    assert "exit code 1" in str(record["failed"]) and "ZeroDivisionError" in str(record["failed"])
+
+
+def test_a_row_is_logged_once_per_experiment(tmp_path, monkeypatch):
+    from marco.reporting import row_log
+
+    logged = []
+
+    class FakeRun:
+        def __init__(self, config, *, folder, **names):
+            folder.mkdir(parents=True)
+            logged.append((names["experiment"], names["row"]))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def log(self, *_, **__):
+            pass
+
+        def summary(self, *_):
+            pass
+
+    monkeypatch.setattr(row_log, "Run", FakeRun)
+    scores = tmp_path / "scores" / "sft-1"
+    scores.mkdir(parents=True)
+    (scores / "results.json").write_text('{"tasks": {}}')
+    config = checked().model_copy(update={"outputs": tmp_path})
+    for name in ("alone", "alone", "table"):
+        row_log.log_row(config, experiment=name, row="sft", scores=scores, student=None)
+    assert logged == [("alone", "sft"), ("table", "sft")]
