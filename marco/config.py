@@ -138,7 +138,7 @@ class TableConfig(Section):
     """An experiment's table: its rows in order, and the paper's numbers beside them.
 
     `row` names the row that a config makes; a row whose title is null is a recipe, and has its
-    title.
+    title. `trees` asks for what the trees behind the rows have yielded, too.
     """
 
     name: str
@@ -146,6 +146,7 @@ class TableConfig(Section):
     rows: dict[str, str | None] = Field(min_length=1)
     paper: str | None
     paper_column: str
+    trees: bool
 
     @field_validator("rows", mode="before")
     @classmethod

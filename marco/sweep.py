@@ -79,9 +79,11 @@ def run_row(config: Config, job: Job) -> Path:
     try:
         scores = _apart(config) if job.is_sweep else make_row(config)
     except UserError as error:
-        _keep(folder, replace(record, failed=str(error)), config.table)
+        _keep(
+            folder, replace(record, failed=str(error)), config.table, confidence=config.confidence
+        )
         raise
-    _keep(folder, replace(record, scores=str(scores)), config.table)
+    _keep(folder, replace(record, scores=str(scores)), config)
     return scores
 
 
@@ -92,6 +94,7 @@ def tabulate(folder: Path) -> str:
     the others do, and the row is said to be stale. Scores that were deleted are pending again.
     """
     from marco.reporting.table import RowSpec, write_table
+    from marco.reporting.yields import yields
 
     spec = _spec(folder)
     by_row: dict[str, list[Record]] = {row: [] for row in spec["rows"]}
@@ -108,7 +111,7 @@ def tabulate(folder: Path) -> str:
             status[row] = f"failed (seed {seeds}): {_short(failed[-1].failed)}"
         elif shown and not current:
             status[row] = "stale: its config has changed"
-    return write_table(
+    text = write_table(
         name=spec["name"],
         rows=[RowSpec(row, title) for row, title in spec["rows"].items()],
         folders=[Path(str(record.scores)) for record in used],
@@ -118,6 +121,12 @@ def tabulate(folder: Path) -> str:
         paper_column=spec["paper_column"],
         status=status,
     )
+    if spec["trees"]:
+        behind = [(spec["rows"][record.row], Path(str(record.scores))) for record in used]
+        of_trees = yields(behind, confidence=spec["confidence"])
+        replace_text(folder / "trees.md", of_trees)
+        text += f"\n{of_trees}"
+    return text
 
 
 def records(folder: Path) -> list[Record]:
@@ -225,13 +234,17 @@ def _folder(config: Config, table: TableConfig, job: Job) -> Path:
     return config.outputs / "table" / f"{table.name}-{digest}"
 
 
-def _keep(folder: Path, record: Record, table: TableConfig) -> None:
+def _keep(folder: Path, record: Record, config: Config) -> None:
     """Keep a row's record, and show the table once the last row has ended."""
+    table = config.table
+    assert table is not None
     spec = {
         "name": table.name,
         "rows": table.titles,
         "paper": table.paper,
         "paper_column": table.paper_column,
+        "trees": table.trees,
+        "confidence": config.confidence,
     }
     try:
         (folder / ROWS).mkdir(parents=True, exist_ok=True)

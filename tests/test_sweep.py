@@ -139,6 +139,7 @@ def cheap_train(
     return [*environment, sys.executable, "-m", "tests.cheap_train", *common, *rows, *overrides]
 
 
+@pytest.mark.slow
 def test_20_rows_of_which_3_fail_survive_10_kills(tmp_path):
     """Every good row is finished, no finished stage begun again, and the failed ones are told."""
     poison, kills, chance = "2,5,7", 10, random.Random(0)
@@ -201,35 +202,3 @@ def test_the_last_lines_of_a_row_that_raised_are_kept(tmp_path):
     assert "ZeroDivisionError" in ended.stderr and "Traceback" in ended.stderr
     [record] = records(tmp_path).values()
     assert "exit code 1" in str(record["failed"]) and "ZeroDivisionError" in str(record["failed"])
-
-
-def test_a_row_is_logged_once_per_experiment(tmp_path, monkeypatch):
-    from marco.reporting import row_log
-
-    logged = []
-
-    class FakeRun:
-        def __init__(self, config, *, folder, **names):
-            folder.mkdir(parents=True)
-            logged.append((names["experiment"], names["row"]))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def log(self, *_, **__):
-            pass
-
-        def summary(self, *_):
-            pass
-
-    monkeypatch.setattr(row_log, "Run", FakeRun)
-    scores = tmp_path / "scores" / "sft-1"
-    scores.mkdir(parents=True)
-    (scores / "results.json").write_text('{"tasks": {}}')
-    config = checked().model_copy(update={"outputs": tmp_path})
-    for name in ("alone", "alone", "table"):
-        row_log.log_row(config, experiment=name, row="sft", scores=scores, student=None)
-    assert logged == [("alone", "sft"), ("table", "sft")]
