@@ -79,9 +79,7 @@ def run_row(config: Config, job: Job) -> Path:
     try:
         scores = _apart(config) if job.is_sweep else make_row(config)
     except UserError as error:
-        _keep(
-            folder, replace(record, failed=str(error)), config.table, confidence=config.confidence
-        )
+        _keep(folder, replace(record, failed=str(error)), config)
         raise
     _keep(folder, replace(record, scores=str(scores)), config)
     return scores

@@ -73,9 +73,9 @@ def yields(rows: Sequence[tuple[str, Path]], *, confidence: float) -> str:
     heads += ["tokens a tree", "repeated errors, %"]
     rule = "|---|" + "---:|" * (len(heads) - 1)
     note = (
-        f"- Trees: solved with Wilson, ratios with bootstrap intervals over trees ({confidence:.0%}, "
-        f"{RESAMPLES:,} draws). Repeated errors: wrong chains whose answer another wrong chain of the "
-        "tree gave before."
+        "- Trees: solved with Wilson, ratios with bootstrap intervals over trees "
+        f"({confidence:.0%}, {RESAMPLES:,} draws). Repeated errors: wrong chains whose answer "
+        "another wrong chain of the tree gave before."
     )
     return "\n".join([f"| {' | '.join(heads)} |", rule, *lines, "", note]) + "\n"
 
