@@ -17,7 +17,7 @@ else
 BACKEND := --torch-backend=cpu
 endif
 
-.PHONY: setup table test slow torture lint lock clean
+.PHONY: setup table test slow torture docs-test lint lock clean
 
 setup: $(STAMP)
 
@@ -53,6 +53,10 @@ slow: $(STAMP)
 
 torture: $(STAMP)
 	$(PYTHON) -m pytest -m torture
+
+# The documentation's commands, and its examples in a copy of the project.
+docs-test: $(STAMP)
+	$(PYTHON) -m pytest tests/docs -m "slow or not slow"
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -30,6 +30,7 @@ from search import MODELS, config_of, sections
 
 from marco.config import ROOT
 from marco.engines.registry import model_folder
+from marco.tasks.numbers import canonical
 from marco.tasks.problem import Problem
 from marco.tasks.registry import make_task
 from marco.work import quiet
@@ -45,7 +46,8 @@ def student() -> Path:
 
 
 def problems_of(number: int) -> tuple[Any, list[Problem]]:
-    config = config_of(f"task.test={number}", "decoding=greedy")
+    # Compiled, as for a long evaluation: a minute more of start, which does not count here.
+    config = config_of(f"task.test={number}", "decoding=greedy", "engine.enforce_eager=false")
     return config, make_task(config.task).problems("test")
 
 
@@ -149,16 +151,11 @@ def _gsm8k(data: Path) -> list[tuple[str, Problem]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
     models = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+    golds = [canonical(row["ground_truth"].rpartition("A: ")[2]) for row in rows]
+    assert None not in golds, f"{path}: a gold answer that is no number after its last `A: `"
     return [
-        (
-            row[model]["solution"],
-            Problem(
-                id=str(i),
-                problem=row["question"],
-                answer=row["ground_truth"].rpartition("#### ")[2].replace(",", ""),
-            ),
-        )
-        for i, row in enumerate(rows)
+        (row[model]["solution"], Problem(id=str(i), problem=row["question"], answer=str(gold)))
+        for i, (row, gold) in enumerate(zip(rows, golds, strict=True))
         for model in models
     ]
 

@@ -307,8 +307,6 @@ def _table_problems(table: TableConfig) -> list[str]:
         for row, title in table.rows.items()
         if title is None and row not in recipes
     ]
-    if not problems and table.row not in table.rows:
-        problems.append(f"table.rows has no row {table.row!r}{near(table.row, table.rows)}")
     if table.paper is not None:
         try:
             load_paper(table.paper, column=table.paper_column)

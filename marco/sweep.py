@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from marco import pipeline, stages
 from marco.cli import Job
-from marco.config import ROOT, Config, TableConfig, check
+from marco.config import ROOT, Config, TableConfig, check, near
 from marco.errors import UserError
 from marco.experiment import make_row
 from marco.stages import replace_text
@@ -64,6 +64,9 @@ def run_row(config: Config, job: Job) -> Path:
     """
     if config.table is None:
         return make_row(config)
+    if config.row not in config.table.rows:
+        told = f"{config.table.name} has no row {config.row!r}{near(config.row, config.table.rows)}"
+        raise UserError(f"the table {told}")
     place = list(config.table.rows).index(config.row) + 1
     name = f"{config.row_title} (seed {config.seed})"
     print(f"row {place}/{len(config.table.rows)}: {name}", flush=True)

@@ -131,7 +131,8 @@ def test_all_problems_are_told_at_once_with_file_key_and_nearest_name():
         cfg.seed = -1
         del cfg.student.name
         cfg.models.roles.thinking = "man"  # what does not fit between sections is told as well
-        cfg.table = {"name": "t", "rows": ["sftt"], "paper": "stepp", "paper_column": "gsm8k"}
+        paper = {"paper": "stepp", "paper_column": "gsm8k", "trees": False}
+        cfg.table = {"name": "t", "row": "sftt", "rows": {"sftt": None}} | paper
     text = problems(cfg, choices)
     assert "models.roles.thinking: no checkpoint `man`; did you mean `main`?" in text
     assert "table.rows: there is no conf/recipe/sftt.yaml; did you mean `sft`?" in text

@@ -29,7 +29,6 @@ def run(tmp_path, monkeypatch):
     """Runs a row whose stages are not made: its scores have as many correct ones as told."""
     monkeypatch.setattr(sweep, "_apart", experiment.make_row)
     monkeypatch.setattr("marco.reporting.table.picture", lambda *_, **__: b"")
-    monkeypatch.setattr("marco.reporting.row_log.log_row", lambda *_, **__: None)
 
     def run(*overrides, correct=None, is_sweep=True):
         config = checked(*OVERRIDES, "logger=none", *overrides)

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from marco.data.chains import Encode
 from marco.data.statistics import spread
 from marco.errors import UserError
-from marco.tasks.files import read_rows
+from marco.tasks.files import read_rows, whole
 from marco.tasks.problem import Problem
 from marco.tasks.verdict import CORRECT, WRONG
 
@@ -233,11 +233,14 @@ def _chains(row: Mapping[str, Any], where: str, config: PublishedConfig) -> list
         prompt = _conversation(row, where, config)[:-1]
     else:
         prompt = [{"role": "user", "content": _text(row.get("problem"), f"{where}: `problem`")}]
+    for i, mark in enumerate(marks):
+        if not isinstance(mark, bool):
+            raise UserError(
+                f"{where}: the mark of generations[{i}] is {mark!r:.40}: expected true or false"
+            )
     texts = [_text(text, f"{where}: generations[{i}]") for i, text in enumerate(generations)]
     return [
-        PublishedChain(
-            prompt=prompt, text=_tagged(text, config), mark=CORRECT if mark is True else WRONG
-        )
+        PublishedChain(prompt=prompt, text=_tagged(text, config), mark=CORRECT if mark else WRONG)
         for text, mark in zip(texts, marks, strict=True)
     ]
 
@@ -250,7 +253,7 @@ def _conversation(row: Mapping[str, Any], where: str, config: PublishedConfig) -
     turns = [_message(turn, f"{where}: {column}[{i}]") for i, turn in enumerate(row[column])]
     system = row.get("system")
     if isinstance(system, str) and system.strip():
-        turns.insert(0, {"role": "system", "content": system})
+        turns.insert(0, {"role": "system", "content": whole(system, f"{where}: `system`")})
     start = int(bool(turns) and turns[0]["role"] == "system")
     for i, turn in enumerate(turns[start:]):
         expected = ("user", "assistant")[i % 2]
@@ -268,18 +271,23 @@ def _conversation(row: Mapping[str, Any], where: str, config: PublishedConfig) -
 def _message(turn: Any, where: str) -> Message:
     if not isinstance(turn, Mapping):
         raise UserError(f"{where}: expected `from` and `value`, or `role` and `content`")
-    named = turn.get("from", turn.get("role"))
+    named = _first(turn, "from", "role")
     role = ROLES.get(str(named).lower())
     if role is None:
         raise UserError(f"{where}: `from` (or `role`) is {named!r}: expected {', '.join(ROLES)}")
-    content = turn.get("value", turn.get("content"))
+    content = _first(turn, "value", "content")
     return {"role": role, "content": _text(content, f"{where}: `value` (or `content`)")}
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where} is no text that says something")
-    return value
+    return whole(value, where)
+
+
+def _first(turn: Mapping[str, Any], *names: str) -> Any:
+    """The first of the columns that is there and not null."""
+    return next((turn[name] for name in names if turn.get(name) is not None), None)
 
 
 def _tagged(text: str, config: PublishedConfig) -> str:

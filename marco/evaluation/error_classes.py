@@ -1,10 +1,11 @@
 """Error classes of a response, after arXiv 2503.01461: what went wrong with its long thoughts.
 
 - `content_repetition`: it runs in a loop, exact or nearly so, at its end or amid it.
-- `instruction_failure`: it thinks where the answer alone was asked for, or ends its thoughts of its
-  own accord, and gives no answer.
+- `instruction_failure`: it gives no answer, and thinks where the answer alone was asked for, or
+  ends its thoughts of its own accord. Thoughts with an answer after them are no failure.
 - `over_reflection`: it doubts itself again and again and finds nothing new.
-- `truncation`: it was cut off. Counted apart: this says how it ended, not what went wrong.
+- `truncation`: it was cut off. Counted apart (`truncation` of a task's figures): this says how it
+  ended, not what went wrong.
 
 Thresholds, how they were chosen and how well they do: docs/error_classes.md. Every step takes time
 in proportion to the response (its logarithm besides, for exact loops).
@@ -67,20 +68,11 @@ class ReflectionConfig(_Section):
 
 
 class InstructionConfig(_Section):
-    """What a thought is known by, and from when on it is a long one.
+    """What a thought is known by beside its tags (`THOUGHTS`), and from when on it is long."""
 
-    `tags` are those of the node kinds; the ones that models think in anyway are known besides.
-    """
-
-    tags: tuple[str, ...]
     openers: tuple[str, ...]
     sentences: PositiveInt
     characters: PositiveInt
-
-    @property
-    def thoughts(self) -> tuple[tuple[str, str], ...]:
-        """What opens and what closes a thought."""
-        return THOUGHTS + tuple((f"<{tag}>", f"</{tag}>") for tag in self.tags)
 
 
 class ErrorClassesConfig(_Section):
@@ -114,7 +106,7 @@ def classify(
     counts as cut off. `simple` says that the task asks for the answer alone.
     """
     sentences = sentences_of(response)
-    truncation = _truncation(response, finish, config.instruction)
+    truncation = _truncation(response, finish)
     ended = simple or truncation is None
     found = (
         _exact_loop(response, config.exact_loop) or _near_loop(sentences, config.near_loop),
@@ -239,7 +231,7 @@ def _thought(
     instruction = config.instruction
     if len(response) < instruction.characters:
         return None
-    places = [place for tag, _ in instruction.thoughts if (place := response.find(tag)) >= 0]
+    places = [place for tag, _ in THOUGHTS if (place := response.find(tag)) >= 0]
     opener = _pattern(instruction.openers + config.reflection.openers)
     thinking = (sentence.start for sentence in sentences if opener.match(sentence.text))
     said = list(islice(thinking, instruction.sentences))
@@ -251,10 +243,10 @@ def _thought(
     return Finding(name="instruction_failure", start=min(places), evidence=evidence)
 
 
-def _truncation(response: str, finish: str | None, config: InstructionConfig) -> Finding | None:
+def _truncation(response: str, finish: str | None) -> Finding | None:
     if finish == CUT:
         return Finding(name="truncation", start=len(response), evidence="finish length")
-    left = [tag for tag, end in config.thoughts if response.rfind(tag) > response.rfind(end)]
+    left = [tag for tag, end in THOUGHTS if response.rfind(tag) > response.rfind(end)]
     if finish is None and left:
         return Finding(name="truncation", start=len(response), evidence=f"{left[0]} is left open")
     return None

@@ -11,6 +11,7 @@ from marco.errors import UserError
 from marco.evaluation.ask import Reply
 from marco.evaluation.error_classes import ErrorClassesConfig, classify, primary
 from marco.evaluation.metrics import summarise
+from marco.evaluation.official import official_scores
 from marco.progress import Progress
 from marco.tasks.files import read_rows
 from marco.tasks.problem import Problem
@@ -19,6 +20,7 @@ from marco.tasks.verdict import NO_ANSWER, Verdict
 
 SCHEMA = 2
 CHUNK = 256  # replies that are graded between two looks at the clock
+MOST = 10**9  # what a turn, a try and a number of tokens lie below
 Row = dict[str, Any]
 Graded = tuple[Task, Sequence[Problem], Sequence[Sequence[Reply]]]
 
@@ -64,6 +66,7 @@ def write_scores(
     where it was broken off), None where they were made elsewhere.
     """
     classes = ErrorClassesConfig(**config["error_classes"])
+    bootstrap = {name: config[name] for name in ("confidence", "resamples", "seed")}
     results = {}
     with (out / "samples.jsonl").open("w", encoding="utf-8") as file:
         for task, problems, replies in graded:
@@ -71,16 +74,17 @@ def write_scores(
             file.writelines(_to_json(row) + "\n" for row in rows)
             figures = summarise(
                 rows,
-                confidence=config["confidence"],
                 test_at=config["decoding"]["test_at"],
                 majority=config["decoding"]["majority"],
                 ordered=config["decoding"]["method"] == "mcts",
-                resamples=config["resamples"],
-                seed=config["seed"],
+                **bootstrap,
             )
             own = seconds if len(graded) == 1 else None
-            results[task.name] = figures | task.figures(rows) | {"seconds": own}
-            print(f"  {_line(task.name, results[task.name])}", flush=True)
+            official = official_scores(task.name, task.figures(rows), rows, **bootstrap)
+            results[task.name] = figures | official.figures | {"seconds": own}
+            results |= official.entries
+            for name in (task.name, *official.entries):
+                print(f"  {_line(name, results[name])}", flush=True)
     record = {
         "schema": SCHEMA,
         "student": labels["student"],
@@ -190,7 +194,7 @@ def read_replies(path: Path, problems: Sequence[Problem]) -> dict[str, list[Repl
     found: dict[str, list[Reply]] = {}
     for number, row in read_rows(path):
         where = f"{path}, line {number}"
-        id = row.get("id", row.get("key"))
+        id = _first(row, "id", "key")
         if id is None:
             raise UserError(f"{where}: no `id` (or `key`) of a problem")
         if str(id) not in known:
@@ -212,13 +216,17 @@ def read_replies(path: Path, problems: Sequence[Problem]) -> dict[str, list[Repl
 
 def _reply(row: Mapping[str, Any], where: str) -> Reply:
     text = row.get("response", "")
-    finish = row.get("finish", row.get("finish_reason")) or None
+    finish = _first(row, "finish", "finish_reason") or None
     numbers = {name: _number(row.get(name)) for name in ("turn", "try", "tokens")}
     if "response" not in row or not isinstance(text, str | None):
         raise UserError(f"{where}: no `response` that is text")
     for name, value in numbers.items():
-        if value is not None and (not isinstance(value, int) or value < (name == "turn")):
-            raise UserError(f"{where}: `{name}` is {value!r}: expected a number")
+        least = int(name == "turn")
+        if value is not None and (type(value) is not int or not least <= value < MOST):
+            raise UserError(
+                f"{where}: `{name}` is {_shown(value)}: expected a whole number from {least} to "
+                f"{MOST - 1:,}"
+            )
     if finish not in (None, "stop", "length"):
         raise UserError(f"{where}: `finish` is {finish!r}: expected stop or length")
     return Reply(
@@ -228,6 +236,16 @@ def _reply(row: Mapping[str, Any], where: str) -> Reply:
         attempt=numbers["try"] or 0,
         turn=numbers["turn"] or 1,
     )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _first(row: Mapping[str, Any], *names: str) -> Any:
+    """The first of the columns that is there and not null."""
+    return next((row[name] for name in names if row.get(name) is not None), None)
 
 
 def _number(value: Any) -> Any:
@@ -242,6 +260,15 @@ def _line(name: str, result: Mapping[str, Any]) -> str:
     low_no, high_no = result["no_answer_interval"]
     return (
         f"{name}: n {result['n']}, accuracy {result['accuracy']:.1%} [{low:.1%}, {high:.1%}], "
-        f"no answer {result['no_answer']:.1%} [{low_no:.1%}, {high_no:.1%}]"
-        + (f", cut off {result['truncated']:.1%}" if result["truncated"] else "")
+        f"no answer {result['no_answer']:.1%} [{low_no:.1%}, {high_no:.1%}]" + _cut_off(result)
     )
+
+
+def _cut_off(result: Mapping[str, Any]) -> str:
+    """What is told of replies that were cut off; "at least" where not every finish is known."""
+    if result["truncated"]:
+        return f", cut off {result['truncated']:.1%}"
+    told = result["truncation"]
+    if not told["n"]:
+        return ""
+    return f", cut off at least {told['share']:.1%} ({told['finish_unknown']} of unknown finish)"

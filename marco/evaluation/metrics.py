@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from marco.errors import UserError
-from marco.evaluation.statistics import pooled_share, ratio_with_interval
+from marco.evaluation.statistics import pooled_kind, pooled_share, ratio_with_interval
 from marco.evaluation.tries import majority as vote
 from marco.evaluation.tries import said, solved_within
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG
 
 VERDICTS = (CORRECT, WRONG, NO_ANSWER)
 TRUNCATED = "length"
-APART = "truncation"  # an error class that says how a sample ended: it is told as `truncated`
+APART = "truncation"  # an error class that says how a sample ended, not what went wrong
 Sample = Mapping[str, Any]
 Interval = Callable[[Sequence[float], Sequence[int]], tuple[float, float]]
 
@@ -38,8 +38,12 @@ def summarise(
 
     A sample has `id` and `verdict`, and where known `turn`, `try`, `group`, `answer`, `tokens`,
     `finish`, `is_flagged`, and `error_classes` (names, or findings with a `name`) or `error_class`.
-    `n` counts problems, `n_samples` samples. `truncated` (ended with finish `length`, answered or
-    not) and `tokens_mean` are None unless every sample tells. `majority` are the figures of the
+    `n` counts problems, `n_samples` samples. `intervals` is the kind of the interval of accuracy,
+    and each share's own stands beside it as `<share>_kind`: Wilson's too where all problems have
+    the same share, which a bootstrap would give no width. `truncated` (ended with finish `length`,
+    answered or not) and `tokens_mean` are None unless every sample tells. `truncation` counts what
+    is known to be cut off, by its finish, or where that is not told by the class `truncation`:
+    with `finish_unknown` above 0 it is the least that was. `majority` are the figures of the
     votes, None without several tries or where verdicts have no answer to vote on; where the
     argument `majority` is set, accuracy and no-answer ratio are the votes' too (`counted`).
     `test_at` maps k to the share of problems that k tries solve, undefined (None, and `why`) for
@@ -68,10 +72,14 @@ def summarise(
 
 def class_names(sample: Sample) -> set[str]:
     """The names of the error classes that a sample shows; truncation is counted apart."""
+    return _all_classes(sample) - {APART}
+
+
+def _all_classes(sample: Sample) -> set[str]:
     found = sample.get("error_classes")
     if found is None:
         found = [sample["error_class"]] if sample.get("error_class") else []
-    return {one["name"] if isinstance(one, Mapping) else one for one in found} - {APART}
+    return {one["name"] if isinstance(one, Mapping) else one for one in found}
 
 
 def votes_of(rows: Sequence[Sample]) -> list[dict[str, Any]] | None:
@@ -98,13 +106,15 @@ def _figures(
     counted = votes if by_vote and votes else rows
     problems = len({row["id"] for row in rows})
     names = sorted({name for row in rows for name in class_names(row)})
+    answers = _answers(counted, interval)
     return {
         "n": problems,
         "n_samples": len(rows),
         "counted": "votes" if counted is votes else "tries",
-        "intervals": "wilson" if len(counted) == problems else "bootstrap",
-        **_answers(counted, interval),
-        **_truncation(rows, interval),
+        "intervals": answers["accuracy_kind"],
+        **answers,
+        **_truncated(rows, interval),
+        "truncation": _truncation(rows, interval),
         "flagged": sum(bool(row.get("is_flagged")) for row in rows),
         **_tokens(rows, confidence),
         "error_classes": {
@@ -128,13 +138,13 @@ def _answers(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
     }
 
 
-def _truncation(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
+def _truncated(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
     """How many samples were cut off, and how many were cut off without an answer."""
     if any(row.get("finish") is None for row in rows):
         return {
             f"{name}{part}": None
             for name in ("truncated", "truncated_no_answer")
-            for part in ("", "_interval")
+            for part in ("", "_interval", "_kind")
         }
 
     def is_cut(row: Sample) -> bool:
@@ -146,6 +156,20 @@ def _truncation(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
     return {
         **_share("truncated", rows, is_cut, interval),
         **_share("truncated_no_answer", rows, is_cut_and_silent, interval),
+    }
+
+
+def _truncation(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
+    """How many samples are known to be cut off: by their finish, or a thought that is left open."""
+
+    def is_cut(row: Sample) -> bool:
+        finish = row.get("finish")
+        return APART in _all_classes(row) if finish is None else finish == TRUNCATED
+
+    return {
+        "n": sum(map(is_cut, rows)),
+        "finish_unknown": sum(row.get("finish") is None for row in rows),
+        **_share("share", rows, is_cut, interval),
     }
 
 
@@ -192,12 +216,13 @@ def _share(
     *,
     bounds: str | None = None,
 ) -> dict[str, Any]:
-    """The mean of a value in 0..1 over rows, with its interval over problems."""
+    """The mean of a value in 0..1 over rows, with its interval over problems, and its kind."""
     hits = _by_problem(rows, value)
     sizes = _by_problem(rows, lambda row: 1)
     return {
         name: sum(hits) / sum(sizes),
         bounds or f"{name}_interval": list(interval(hits, sizes)),
+        "kind" if bounds else f"{name}_kind": pooled_kind(hits, sizes),
     }
 
 

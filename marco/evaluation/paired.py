@@ -18,6 +18,7 @@ from marco.errors import UserError
 from marco.evaluation.statistics import (
     difference_of_shares,
     mean_with_interval,
+    no_difference,
     ratio_bootstrap,
     sign_flips,
     welch,
@@ -63,7 +64,8 @@ class Comparison:
     `n` problems; on `more_a` of them the verdict is more frequent with A, on `more_b` with B (with
     one sample a problem McNemar's b and c). `p` and `mid_p` are those of `sign_flips`.
     `over_problems` and `over_seeds` are intervals of the difference, each against one noise;
-    `over_seeds` is None where no seeds tell of it.
+    `over_seeds` is None where no seeds tell of it. Where the two agree on every problem the first
+    is what n problems still allow (`statistics.no_difference`).
     """
 
     a: float
@@ -130,7 +132,9 @@ def compare(
     low, high = ratio_bootstrap(steps, counts, confidence=confidence, resamples=resamples, rng=rng)
     interval = (low / scale, high / scale)
     n, shares = len(sizes), [[run.share(verdict) for run in side] for side in (a, b)]
-    if low == high != 0:  # as far apart on every problem: the bootstrap would call that certain
+    if not any(steps):  # alike on every problem: the bootstrap would call that certain
+        interval = no_difference(n, confidence=confidence)
+    elif low == high:  # as far apart on every problem: so here
         means = [fmean(side) for side in shares]
         interval = difference_of_shares(means[0], n, means[1], n, confidence=confidence)
     p, mid_p = sign_flips(steps)

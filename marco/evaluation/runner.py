@@ -27,7 +27,7 @@ def evaluate(
     """Put every problem to the student, then write `results.json` and `samples.jsonl` to `out`.
 
     `config` holds the sections engine, decoding, tasks, split, error_classes, confidence,
-    resamples, row and seed, and for tree decoding those of the search. The problems are those of
+    resamples and seed, and for tree decoding those of the search. The problems are those of
     `problems` where it is given, a file for the one task. What was answered before an evaluation
     was broken off is not asked again.
     """

@@ -101,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
         "folders", nargs="+", type=Path, metavar="FOLDER", help="scores folders, or what holds them"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="also write table.md, .csv, .tex, .png, .svg here"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="also write table.md, .csv, .tex, .json, .png, .svg here",
     )
     parser.add_argument("--name", default="scores", help="title of the table (%(default)s)")
     parser.add_argument(

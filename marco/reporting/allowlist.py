@@ -1,8 +1,8 @@
-"""What may leave the machine: listed config sections, less everything that looks secret."""
+"""What may leave the machine: listed config sections, and texts, less everything that is secret."""
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 _SECRET_NAME = re.compile(
@@ -19,7 +19,30 @@ _SECRET_VALUE = re.compile(
     r"|-----BEGIN ",
     re.I,
 )
-_SHORTEST_SECRET = 6  # characters; shorter values of the environment match by chance
+# The same in prose, where the words alone are harmless: the first group stays. Models write these
+# texts, so every repetition that may fail has a bound.
+_SECRETS_IN_TEXT = [
+    re.compile(pattern, re.I)
+    for pattern in (
+        r"(://)[^/\s@]+(?=@)",
+        r"([?&][^=&\s]{0,40}(?:key|token|secret|passw|auth|sig)[^=&\s]{0,40}=)[^&\s\"'<>]+",
+        r"(\b(?:bearer|basic)\s{1,9})(?=[^\s\d]{0,200}\d)[A-Za-z0-9+/_.=-]{16,}",
+        r"(\b[\w-]{0,40}(?:api_?key|passw(?:or)?d|client_?secret|secret_?key|(?:access|auth)_?token)"
+        r"[\w-]{0,40}[\"']?\s{0,9}[=:]\s{0,9}[\"']?)(?!\[removed)[^\s\"',;&]{6,}",
+        r"()\b(?:sk|hf|ghp|gho|github_pat|glpat|xox[abprs]|pypi)[-_][A-Za-z0-9_-]{12,}",
+        r"()\bAKIA[A-Z0-9]{12,}",
+        r"()\beyJ[\w-]{8,500}\.[\w-]{8,4000}\.[\w-]*",
+        r"()-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?!-----END)[\s\S])*"
+        r"(?:-----END[A-Z ]*-----)?",
+    )
+]
+_PASSWORD = re.compile(  # of an address, before its host or in its query
+    r"://(?:[^/\s@:]*:)?([^/\s@]+)@"
+    r"|[?&][^=&\s]{0,40}(?:key|token|secret|passw|auth|sig)[^=&\s]{0,40}=([^&\s]+)",
+    re.I,
+)
+_REMOVED = "[removed]"
+_SHORTEST_SECRET = 6  # characters; shorter values match by chance
 
 
 def allowed(settings: Mapping[str, Any], *, sections: Sequence[str]) -> dict[str, Any]:
@@ -32,6 +55,60 @@ def allowed(settings: Mapping[str, Any], *, sections: Sequence[str]) -> dict[str
     """
     known = _environment_secrets()
     return {name: value for name, value in _entries(settings, known) if name in sections}
+
+
+class Redactor:
+    """Takes secrets out of whatever a run shows: texts of models, figures' names, errors.
+
+    They are the values of the environment and of `settings` whose names are secret, passwords of
+    addresses among them, and what looks like a key. What stands in a text is replaced by
+    `[removed]`, and characters that no file can hold (lone surrogates) by `?`.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        known = {*_environment_secrets(), *_secrets_of(settings)}
+        # The longest first: one may hold another.
+        self._known = sorted(known, key=len, reverse=True)
+
+    def __call__(self, value: Any) -> Any:
+        """The value without secrets; a mapping's names too, and a path as text."""
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, Mapping):
+            return {self(str(name)): self(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple | set):
+            return [self(item) for item in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self._text(str(value))
+
+    def _text(self, text: str) -> str:
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        for secret in self._known:
+            text = text.replace(secret, _REMOVED)
+        for pattern in _SECRETS_IN_TEXT:
+            text = pattern.sub(lambda found: found[1] + _REMOVED, text)
+        return text
+
+
+def _secrets_of(values: Any, *, is_secret: bool = False) -> Iterator[str]:
+    """Texts under secret names at any depth, and the passwords of addresses."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from _secrets_of(value, is_secret=is_secret or _secret_name(str(name), value))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _secrets_of(value, is_secret=is_secret)
+    elif isinstance(values, str):
+        yield from _long([values] if is_secret else _passwords(values))
+
+
+def _passwords(text: str) -> list[str]:
+    return [password for found in _PASSWORD.findall(text) for password in found]
+
+
+def _long(secrets: Iterable[str]) -> list[str]:
+    return [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
 
 
 def _entries(settings: Mapping[Any, Any], known: Sequence[str]) -> list[tuple[str, Any]]:
@@ -70,8 +147,7 @@ def _secret_text(text: str, known: Sequence[str]) -> bool:
 
 
 def _environment_secrets() -> list[str]:
-    return [
-        value
-        for name, value in os.environ.items()
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
-    ]
+    found = []
+    for name, value in os.environ.items():
+        found += _long([value] if _SECRET_NAME.search(name) else _passwords(value))
+    return found

@@ -78,7 +78,12 @@ def compare_scores(a: Sequence[Path], b: Sequence[Path], *, resamples: int, seed
     results = [result for side in sides.values() for result in side]
     confidence = confidence_of(results)
     assert confidence is not None  # there are results
-    tasks = [task for task in results[0].tasks if all(task in r.tasks for r in results)]
+    # An official metric is no share of samples that pairs could be counted of.
+    tasks = [
+        task
+        for task, scores in results[0].tasks.items()
+        if scores.metric == "accuracy" and all(task in r.tasks for r in results)
+    ]
     if not tasks:
         raise UserError("A and B share no task: evaluate both on one")
     runs = {name: [_samples(result) for result in side] for name, side in sides.items()}

@@ -1,10 +1,11 @@
-"""A table as Markdown, LaTeX and CSV; the same notes stand under each."""
+"""A table as Markdown, LaTeX, CSV and JSON; the same notes stand under each but CSV."""
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from marco.reporting.paper import PaperTable
 from marco.reporting.rows import FINISHED, Cell, Measure, Row, measures_of
@@ -37,7 +38,8 @@ def markdown(table: Table) -> str:
         "|---|" + "---:|" * (len(heads) - 1),
     ]
     for row in table.rows:
-        cells = [_markdown_cell(text) for text in _cells(row, table)]
+        texts = [(_markdown_cell(text), is_best) for text, is_best in _cells(row, table)]
+        cells = [f"**{text}**" if is_best else text for text, is_best in texts]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", *(f"- {_markdown_cell(note)}" for note in notes(table))]
     return "\n".join(lines) + "\n"
@@ -58,7 +60,10 @@ def latex(table: Table) -> str:
         if group:
             rules.append(rf"\cmidrule(lr){{{at}-{at + width - 1}}}")
         at += width
-    body = [_cells(row, table) for row in table.rows]
+    texts = [
+        [(_latex_cell(text), is_best) for text, is_best in _cells(row, table)] for row in table.rows
+    ]
+    body = [[rf"\textbf{{{text}}}" if is_best else text for text, is_best in row] for row in texts]
     lines = [
         r"% \usepackage{booktabs,graphicx}",
         r"\begin{table}",
@@ -72,7 +77,7 @@ def latex(table: Table) -> str:
         "".join(rules),
         " & ".join(_latex_cell(name) for _, name in columns) + r" \\",
         r"\midrule",
-        *(" & ".join(_latex_cell(text) for text in cells) + r" \\" for cells in body),
+        *(" & ".join(cells) + r" \\" for cells in body),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize",
@@ -91,14 +96,15 @@ def comma_separated(table: Table) -> str:
     differences += ("difference_p",)
     head = ["row", "title", "status", "task", "seeds", "seed_list", "n", "confidence"]
     for name in measures:
-        head += [f"{name}_{part}" for part in (*parts, *differences, "within_noise")]
+        head += [f"{name}_{part}" for part in (*parts, *differences, "within_noise", "best")]
     head += ["tokens_mean", "truncated_percent"]
     head += ["paper_column", "paper_accuracy_percent", "paper_no_answer_percent"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
     for row in table.rows:
-        paper = [table.paper_column, *row.paper] if row.paper else ["", "", ""]
+        values = ["" if value is None else value for value in row.paper or (None, None)]
+        paper = [table.paper_column if row.paper else "", *values]
         for task in row.cells or [""]:
             line: list[object] = [row.recipe, row.title, row.status, task]
             cell = row.cells.get(task)
@@ -110,6 +116,38 @@ def comma_separated(table: Table) -> str:
                 line += [_or_empty(cell.tokens_mean, 1), _or_empty(cell.truncated, 100)]
             writer.writerow(line + paper)
     return out.getvalue()
+
+
+def as_json(table: Table) -> str:
+    """The table for programs, whole: shares in 0..1, the paper's values in % as it prints them."""
+    paper = table.paper
+    record = {
+        "schema": 1,
+        "name": table.name,
+        "confidence": table.confidence,
+        "tasks": table.tasks,
+        "paper": paper
+        and {
+            "source": paper.source,
+            "student": paper.student,
+            "column": table.paper_column,
+            "benchmark": paper.columns[table.paper_column],
+        },
+        "rows": [
+            {
+                "row": row.recipe,
+                "title": row.title,
+                "status": row.status,
+                "tasks": {task: asdict(cell) for task, cell in row.cells.items()},
+                "paper": row.paper
+                and {"accuracy_percent": row.paper[0], "no_answer_percent": row.paper[1]},
+            }
+            for row in table.rows
+        ],
+        "notes": notes(table),
+        "left_out": table.left_out,
+    }
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def notes(table: Table) -> list[str]:
@@ -125,7 +163,10 @@ def notes(table: Table) -> list[str]:
         if any(m.kind == "wilson" for m in measures):
             several = any(m.kind == "wilson" and len(m.per_seed) > 1 for m in measures)
             agree = ", and where all seeds of a row agree exactly" if several else ""
-            lines.append(f"Rows of one seed{agree}: Wilson's score interval over the n problems.")
+            drawn = any(m.kind == "bootstrap" for m in measures)
+            same = ", and where all problems have the same share" if drawn else ""
+            told = f"{agree}{same}: Wilson's score interval over the n problems."
+            lines.append(f"Rows of one seed{told}")
         if any(m.kind == "bootstrap" for m in measures):
             lines.append(
                 "Rows of one seed with several samples a problem (tries, turns): bootstrap over "
@@ -186,21 +227,25 @@ def _columns(table: Table) -> list[tuple[str, str]]:
     return columns
 
 
-def _cells(row: Row, table: Table) -> list[str]:
-    texts = [row.title]
+def _cells(row: Row, table: Table) -> list[tuple[str, bool]]:
+    """The texts of a row, and whether each is the best of its column."""
+    texts: list[tuple[str, bool]] = [(row.title, False)]
     first = row is table.rows[0]
     for task in table.tasks:
         cell = row.cells.get(task)
         if cell is None:
             # A finished row without this task was not asked for it.
-            texts += [NOTHING if row.status == FINISHED else row.status, NOTHING, NOTHING]
+            plain = [NOTHING if row.status == FINISHED else row.status, NOTHING, NOTHING]
+            texts += [(text, False) for text in plain]
         else:
-            texts.append(size_text(row, cell))
-            texts += [value_text(m, first=first) for m in (cell.accuracy, cell.no_answer)]
+            texts.append((size_text(row, cell), False))
+            for measure in (cell.accuracy, cell.no_answer):
+                texts.append((value_text(measure, first=first), measure.is_best))
     if not table.tasks:
-        texts.append(row.status)
+        texts.append((row.status, False))
     if table.paper is not None:
-        texts += [f"{value:g}" for value in row.paper] if row.paper else [NOTHING, NOTHING]
+        for value in row.paper or (None, None):
+            texts.append((NOTHING if value is None else f"{value:g}", False))
     return texts
 
 
@@ -217,6 +262,11 @@ def _comparison_notes(table: Table, percent: str) -> list[str]:
         "several",
     }
     lines = []
+    if any(measure.is_best for measure in measures_of(table.rows)):
+        lines.append(
+            "Bold: better than every other row of its column that has a result, each difference "
+            "beyond noise, compared as a row is with the one above it."
+        )
     if kinds:
         is_paired = bool(kinds & {"paired", "paired_seeds"})
         kinds |= {"paired"} if is_paired else set()
@@ -241,7 +291,7 @@ def _measured(measure: Measure) -> list[object]:
         told = [*(_or_empty(v, 100) for v in bounds), difference.kind, p, difference.within_noise]
     shares = (measure.value, measure.low, measure.high)
     per_seed = _joined(_or_empty(v, 100) for v in measure.per_seed)
-    return [*(_or_empty(v, 100) for v in shares), measure.kind, per_seed, *told]
+    return [*(_or_empty(v, 100) for v in shares), measure.kind, per_seed, *told, measure.is_best]
 
 
 def _or_empty(value: float | None, scale: float) -> str:

@@ -1,93 +1,133 @@
 """A table as a picture: per task two panels, accuracy and no-answer ratio, one bar a row."""
 
-import io
-from collections.abc import Callable
-from typing import Any
+import textwrap
+from collections.abc import Callable, Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from marco.reporting.formats import Table, mark
-from marco.reporting.rows import FINISHED, Cell, Measure, Row, measures_of
+from marco.reporting.figures import style
+from marco.reporting.figures.style import ACCURACY, INK, NO_ANSWER, QUIET
+from marco.reporting.formats import NOISE, NOT_COMPARED, Table, mark
+from marco.reporting.rows import FINISHED, Cell, Measure, Row
 
-# Okabe and Ito's blue and orange: told apart by every kind of colour vision, and in grey.
-ACCURACY, NO_ANSWER = "#0072B2", "#E69F00"
-INK, QUIET = "#222222", "#767676"
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "font.family": "DejaVu Sans",
-    "text.parse_math": False,  # a title is text, whatever dollar signs it holds
-    "svg.hashsalt": "marco",  # the same table gives the same bytes
-}
+SHORT = 28  # characters of a status; the table's other forms have all of it
+MeasureOf = Callable[[Cell], Measure]
 
 
 def picture(table: Table, *, kind: str, dpi: int = 160) -> bytes:
     """The picture as bytes of `kind` ("png" or "svg").
 
     Bars are shares in % with their intervals, small dots single seeds, open diamonds the paper's
-    values; a row without a result shows its status.
+    values, bold numbers the best of their column; a row without a result shows its status.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = _draw(table)
-        out = io.BytesIO()
-        stamp = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(out, format=kind, dpi=dpi, bbox_inches="tight", metadata=stamp)
-    return out.getvalue()
+    return style.to_bytes(_draw(table), kind, dpi=dpi)
 
 
+@style.styled
 def _draw(table: Table) -> Figure:
     tasks = table.tasks or ("",)
-    height = 1.5 + len(tasks) * (0.42 * max(len(table.rows), 2) + 0.75)
-    layout = ConstrainedLayoutEngine(wspace=0.05)  # room for the numbers beyond each axis
-    figure = Figure(figsize=(11, height), layout=layout, facecolor="white")
-    panels = figure.subplots(len(tasks), 2, sharey="row", squeeze=False)
+    labels = {task: [_label(row, task) for row in table.rows] for task in tasks}
+    tall = [style.row_height(own) * max(len(own), 2) + 0.75 for own in labels.values()]
+    figure = style.begin(table.name, width=11, height=1.3 + sum(tall))
+    panels = figure.subplots(len(tasks), 2, sharey="row", squeeze=False, height_ratios=tall)
     for task, (left, right) in zip(tasks, panels, strict=True):
         name = f"{task}: " if task else ""
-        _panel(left, table, task, lambda cell: cell.accuracy, which=0, colour=ACCURACY)
-        _panel(right, table, task, lambda cell: cell.no_answer, which=1, colour=NO_ANSWER)
-        left.set_title(f"{name}accuracy, % (higher is better)", loc="left", fontsize=10.5)
-        right.set_title(f"{name}no answer, % (lower is better)", loc="left", fontsize=10.5)
-        left.set_yticks(range(len(table.rows)), [_label(row, task) for row in table.rows])
-        left.set_ylim(len(table.rows) - 0.4, -0.6)
-    figure.suptitle(table.name, x=0.01, ha="left", fontsize=13, fontweight="bold")
+        draw_bars(left, table, task, _accuracy, which=0, colour=ACCURACY)
+        draw_bars(right, table, task, no_answer, which=1, colour=NO_ANSWER)
+        for panel, title in (
+            (left, f"{name}accuracy, % (higher is better)"),
+            (right, f"{name}no answer, % (lower is better)"),
+        ):
+            panel.set_title(style.wrapped(title, 45), loc="left", fontsize=10.5)
+        label_rows(left, labels[task])
     figure.legend(
-        handles=_legend(table), loc="outside lower left", ncols=2, frameon=False, fontsize=9
+        handles=legend(table, [_accuracy, no_answer]),
+        loc="outside lower left",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
     )
     return figure
 
 
-def _panel(
+def draw_bars(
     axes: Axes,
     table: Table,
     task: str,
-    measure_of: Callable[[Cell], Measure],
+    measure_of: MeasureOf,
     *,
     which: int,
     colour: str,
+    limit: float = 100,
 ) -> None:
-    # The paper's benchmark stands beside its own task, or beside every task where none is the same.
-    beside = table.paper_column == task or table.paper_column not in table.tasks
+    """One measure of all rows on a task, as bars on an axis from 0 to `limit` %.
+
+    `which` is its place in the paper's pair of values, 0 for accuracy, 1 for the no-answer ratio.
+    """
     for at, row in enumerate(table.rows):
-        cell = row.cells.get(task)
-        paper = row.paper[which] if row.paper and beside else None
+        cell, paper = row.cells.get(task), paper_value(table, row, task, which)
         if cell is None:
             status = "not evaluated" if row.status == FINISHED else row.status
-            start = 1 if paper is None or paper > 25 else 30
-            axes.text(start, at, status, va="center", color=QUIET, style="italic")
+            start = 0.01 if paper is None or paper > limit / 4 else 0.3
+            short = textwrap.shorten(status, SHORT, placeholder=" …")
+            axes.text(start * limit, at, short, va="center", color=QUIET, style="italic")
         else:
             _bar(axes, at, measure_of(cell), colour, first=at == 0)
         if paper is not None:
-            axes.plot(paper, at, **_DIAMOND)
-    axes.set_xlim(0, 100)
-    axes.set_axisbelow(True)
-    axes.grid(axis="x", color="#E4E4E4", linewidth=0.8)
-    axes.tick_params(length=0, labelcolor=INK)
-    for side in ("top", "right", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.spines["left"].set_color(QUIET)
+            axes.plot(paper, at, **style.PAPER)
+    axes.set_xlim(0, limit)
+    style.clear(axes, grid="x")
+
+
+def paper_value(table: Table, row: Row, task: str, which: int) -> float | None:
+    """The paper's value, in %, that stands beside a row.
+
+    Its benchmark stands beside its own task, or beside every task where none is the same.
+    """
+    beside = table.paper_column == task or table.paper_column not in table.tasks
+    return row.paper[which] if row.paper and beside else None
+
+
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """The rows from top to bottom, each with its label."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+
+
+def no_answer(cell: Cell) -> Measure:
+    """The measure of the no-answer figure and of the right panel."""
+    return cell.no_answer
+
+
+def _accuracy(cell: Cell) -> Measure:
+    return cell.accuracy
+
+
+def legend(table: Table, drawn: Sequence[MeasureOf]) -> list[Line2D]:
+    """What bars, dots, diamonds, marks and bold numbers of the drawn measures mean."""
+    by_row = [[of(cell) for cell in row.cells.values() for of in drawn] for row in table.rows]
+    measures = [measure for row in by_row for measure in row]
+    handles = []
+    if table.confidence is not None:
+        handles.append(style.interval_handle(measures, table.confidence))
+    if any(len(m.per_seed) > 1 for m in measures):
+        handles.append(style.seed_handle())
+    if table.paper is not None:
+        column = table.paper.columns[table.paper_column]
+        label = f"paper: {table.paper.student}, {column}"
+        handles.append(Line2D([], [], label=label, **style.PAPER))
+    signs = {mark(measure, first=False) for row in by_row[1:] for measure in row}
+    texts = {
+        NOISE: "difference to the row above within noise",
+        NOT_COMPARED: "row above has no result",
+    }
+    notes = [f"{sign} {text}" for sign, text in texts.items() if sign in signs]
+    if any(measure.is_best for measure in measures):
+        notes.append("bold: better than every other row of its column, beyond noise")
+    handles += [Line2D([], [], linestyle="none", label=note) for note in notes]
+    return handles
 
 
 def _bar(axes: Axes, at: int, measure: Measure, colour: str, *, first: bool) -> None:
@@ -106,7 +146,7 @@ def _bar(axes: Axes, at: int, measure: Measure, colour: str, *, first: bool) -> 
     )
     if len(measure.per_seed) > 1:
         dots = [100 * v for v in measure.per_seed]
-        axes.plot(dots, [at + 0.17] * len(dots), **_DOT)
+        axes.plot(dots, [at + 0.17] * len(dots), **style.SEED)
     # Beyond the axis, so that no interval or marker ever lies under the number.
     axes.annotate(
         f"{value:.1f} {mark(measure, first=first)}".rstrip(),
@@ -114,67 +154,14 @@ def _bar(axes: Axes, at: int, measure: Measure, colour: str, *, first: bool) -> 
         xycoords=("axes fraction", "data"),
         va="center",
         color=INK,
+        fontweight="bold" if measure.is_best else "normal",
         annotation_clip=False,
     )
 
 
 def _label(row: Row, task: str) -> str:
-    cell = row.cells.get(task)
+    cell, title = row.cells.get(task), style.wrapped(row.title)
     if cell is None:
-        return row.title
-    counts = sorted(set(cell.n))
-    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
-    seeds = f"{len(cell.seeds)} seed" + ("s" if len(cell.seeds) > 1 else "")
+        return title
     rest = "" if row.status == FINISHED else f", {row.status}"
-    return f"{row.title}\nn = {n}, {seeds}{rest}"
-
-
-_DIAMOND = {
-    "marker": "D",
-    "markersize": 7,
-    "markerfacecolor": "none",
-    "markeredgecolor": INK,
-    "markeredgewidth": 1.4,
-    "linestyle": "none",
-    "clip_on": False,
-    "zorder": 5,
-}
-_DOT = {
-    "marker": "o",
-    "markersize": 3.2,
-    "color": INK,
-    "linestyle": "none",
-    "clip_on": False,
-    "zorder": 4,
-}
-
-
-def _legend(table: Table) -> list[Line2D]:
-    measures = measures_of(table.rows)
-    handles = []
-    if table.confidence is not None:
-        kinds = {
-            "wilson": "Wilson, one seed",
-            "bootstrap": "bootstrap over problems, one seed",
-            "t": "t over seeds, several seeds",
-        }
-        told = "; ".join(text for k, text in kinds.items() if any(m.kind == k for m in measures))
-        whiskers = {"marker": "|", "markersize": 8, "color": INK, "linewidth": 1.3}
-        label = f"{100 * table.confidence:g} % interval ({told})"
-        handles.append(Line2D([], [], label=label, **whiskers))
-    if any(len(m.per_seed) > 1 for m in measures):
-        handles.append(Line2D([], [], label="a single seed", **_DOT))
-    if table.paper is not None:
-        column = table.paper.columns[table.paper_column]
-        label = f"paper: {table.paper.student}, {column}"
-        handles.append(Line2D([], [], label=label, **_DIAMOND))
-    for sign, text in _signs(table):
-        handles.append(Line2D([], [], linestyle="none", label=f"{sign} {text}"))
-    return handles
-
-
-def _signs(table: Table) -> list[tuple[str, str]]:
-    below = measures_of(table.rows[1:])
-    marks = {mark(measure, first=False) for measure in below}
-    texts = {"†": "difference to the row above within noise", "‡": "row above has no result"}
-    return [(sign, text) for sign, text in texts.items() if sign in marks]
+    return f"{title}\n{style.wrapped(style.counted(cell.n, [len(cell.seeds)]) + rest)}"

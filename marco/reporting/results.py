@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from marco.errors import UserError
+from marco.evaluation.statistics import Kind
 from marco.stages import MANIFEST, read_manifest
 
 FILE = "results.json"
@@ -27,28 +28,32 @@ Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 class TaskScores(BaseModel):
     """Figures of one task over `n` problems: shares in 0..1 with their intervals at `confidence`.
 
-    `intervals` says of which kind they are, and `counted` whether each try counts or what most
-    tries at a problem say. Validation error if accuracy and no-answer ratio together pass 1: no
+    `intervals` says of which kind that of accuracy is, `no_answer_kind` the other's, and `counted`
+    whether each try counts or what most tries at a problem say. `metric` says what accuracy is: the
+    share of right samples, or the benchmark's `official` mean of several (`multi_if zh`, say).
+    Validation error if the share of right samples and the no-answer ratio together pass 1: no
     answer is not a wrong answer, and not a right one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    metric: Literal["accuracy", "official"] = "accuracy"
     n: PositiveInt
-    intervals: Literal["wilson", "bootstrap"] = "wilson"
+    intervals: Kind = "wilson"
     counted: Literal["tries", "votes"] = "tries"
     confidence: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     accuracy: Share
     accuracy_interval: tuple[Share, Share]
     no_answer: Share
     no_answer_interval: tuple[Share, Share]
+    no_answer_kind: Kind | None = None  # None: as `intervals`, in files of before it was told
     tokens_mean: FiniteFloat | None = None
     truncated: Share | None = None
     seconds: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _shares_fit(self) -> "TaskScores":
-        if self.accuracy + self.no_answer > 1 + 1e-9:
+        if self.metric == "accuracy" and self.accuracy + self.no_answer > 1 + 1e-9:
             raise ValueError("accuracy + no_answer is more than 1")
         return self
 

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from marco.errors import UserError
 from marco.evaluation.paired import Run, compare, mismatch
 from marco.evaluation.statistics import difference_of_shares, mean_with_interval, welch, wilson
-from marco.reporting.results import Result, TaskScores
+from marco.reporting.results import Result
 from marco.reporting.samples import RESAMPLES, SEED, read_runs
 from marco.tasks.verdict import CORRECT, NO_ANSWER
 
@@ -47,7 +47,8 @@ class Difference:
 class Measure:
     """A share in 0..1 (the mean over seeds where there are several), and how sure it is.
 
-    `difference` is None where there is no row above, or the row above has no result.
+    `difference` is None where there is no row above, or the row above has no result; `is_best` says
+    that the row is better than every other one of its column, beyond noise.
     """
 
     value: float
@@ -57,6 +58,7 @@ class Measure:
     per_seed: tuple[float, ...]
     n: int
     difference: Difference | None = None
+    is_best: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class Row:
     title: str
     status: str
     cells: dict[str, Cell]
-    paper: tuple[float, float] | None
+    paper: tuple[float | None, float | None] | None
 
 
 def build_rows(
@@ -87,7 +89,7 @@ def build_rows(
     results: Sequence[Result],
     *,
     status: Mapping[str, str],
-    paper: Mapping[str, tuple[float, float]],
+    paper: Mapping[str, tuple[float | None, float | None]],
 ) -> list[Row]:
     """The rows in the order of `specs`, each compared with the row directly above it.
 
@@ -100,7 +102,7 @@ def build_rows(
         raise UserError(f"row {twice[0]!r} is listed twice: give each row of a table once")
     confidence = confidence_of(results)
     rows: list[Row] = []
-    runs_above: dict[str, list[Run]] = {}
+    runs_of: list[dict[str, list[Run]]] = []
     for spec in specs:
         scored = sorted((r for r in results if r.row == spec.recipe), key=lambda r: r.seed)
         above = rows[-1].cells if rows else {}
@@ -109,9 +111,9 @@ def build_rows(
         cells = {task: _cell(scored, task, confidence) for task in tasks}
         for task in tasks:
             if task in above:
-                pair = (runs.get(task, []), runs_above.get(task, []))
+                pair = (runs.get(task, []), runs_of[-1].get(task, []))
                 cells[task] = _compared(cells[task], above[task], pair, confidence)
-        runs_above = runs
+        runs_of.append(runs)
         rows.append(
             Row(
                 recipe=spec.recipe,
@@ -121,6 +123,8 @@ def build_rows(
                 paper=paper.get(spec.recipe),
             )
         )
+    if confidence is not None:
+        _mark_best(rows, runs_of, confidence)
     return rows
 
 
@@ -154,28 +158,32 @@ def _runs(scored: Sequence[Result]) -> dict[str, list[Run]]:
 def _cell(scored: Sequence[Result], task: str, confidence: float | None) -> Cell:
     assert confidence is not None  # there is a result, so there is a confidence
     scores = [result.tasks[task] for result in scored if task in result.tasks]
+    n = tuple(s.n for s in scores)
     accuracies = [(s.accuracy, s.accuracy_interval) for s in scores]
     silences = [(s.no_answer, s.no_answer_interval) for s in scores]
+    shared: Any = {"n": min(n), "confidence": confidence}
+    kind = scores[0].intervals
     return Cell(
         seeds=tuple(result.seed for result in scored if task in result.tasks),
-        n=tuple(s.n for s in scores),
-        accuracy=_measure(accuracies, scores, confidence=confidence),
-        no_answer=_measure(silences, scores, confidence=confidence),
+        n=n,
+        accuracy=over_seeds(accuracies, kind=kind, **shared),
+        no_answer=over_seeds(silences, kind=scores[0].no_answer_kind or kind, **shared),
         tokens_mean=_mean_if_known([s.tokens_mean for s in scores]),
         truncated=_mean_if_known([s.truncated for s in scores]),
     )
 
 
-def _measure(
+def over_seeds(
     told: Sequence[tuple[float, tuple[float, float]]],
-    scores: Sequence[TaskScores],
     *,
+    n: int,
+    kind: Literal["wilson", "bootstrap", "t"],
     confidence: float,
 ) -> Measure:
-    """One seed's value and interval as they are told; of several seeds the mean."""
-    values, n = [value for value, _ in told], min(s.n for s in scores)
+    """One seed's share and interval as they are told (of `kind`); of several seeds the mean."""
+    values = [value for value, _ in told]
     if len(values) == 1:
-        (value, (low, high)), kind = told[0], scores[0].intervals
+        value, (low, high) = told[0]
     elif len(set(values)) == 1:
         # Seeds that agree exactly (no-answer 0 in each, say) would give an interval of no width, as
         # if the share were known; one evaluation's n problems still bound it.
@@ -193,21 +201,56 @@ def _compared(
 ) -> Cell:
     """The cell with its differences to the row above, paired by problem where that can be."""
     assert confidence is not None
-    is_paired = all(runs) and mismatch(*runs) is None
 
     def of(measure: Measure, other: Measure, verdict: str) -> Measure:
-        difference = (
-            _paired(*runs, verdict, confidence)
-            if is_paired
-            else _unpaired(measure, other, confidence=confidence)
-        )
-        return replace(measure, difference=difference)
+        return replace(measure, difference=_difference(measure, other, runs, verdict, confidence))
 
     return replace(
         cell,
         accuracy=of(cell.accuracy, above.accuracy, CORRECT),
         no_answer=of(cell.no_answer, above.no_answer, NO_ANSWER),
     )
+
+
+def _mark_best(
+    rows: Sequence[Row], runs_of: Sequence[Mapping[str, list[Run]]], confidence: float
+) -> None:
+    """Mark the best of each column where its difference to each other row there is beyond noise.
+
+    As it must hold against all of them, it needs no correction for how many there are.
+    """
+    for task in dict.fromkeys(task for row in rows for task in row.cells):
+        sides = [
+            (row.cells, runs.get(task, []))
+            for row, runs in zip(rows, runs_of, strict=True)
+            if task in row.cells
+        ]
+        for name, verdict, sign in (("accuracy", CORRECT, 1), ("no_answer", NO_ANSWER, -1)):
+            ranked = sorted(
+                ((getattr(cells[task], name), cells, runs) for cells, runs in sides),
+                key=lambda side, sign=sign: -sign * side[0].value,
+            )
+            best, cells, runs = ranked[0]
+            differences = (  # the nearest first: where that does not hold, no other is looked at
+                _difference(best, other, (runs, other_runs), verdict, confidence)
+                for other, _, other_runs in ranked[1:]
+            )
+            holds = all(sign * d.value > 0 and not d.within_noise for d in differences)
+            if holds and len(ranked) > 1:
+                cells[task] = replace(cells[task], **{name: replace(best, is_best=True)})
+
+
+def _difference(
+    measure: Measure,
+    other: Measure,
+    runs: tuple[list[Run], list[Run]],
+    verdict: str,
+    confidence: float,
+) -> Difference:
+    """A measure minus another row's, paired by problem where that can be."""
+    if all(runs) and mismatch(*runs) is None:
+        return _paired(*runs, verdict, confidence)
+    return _unpaired(measure, other, confidence=confidence)
 
 
 def _paired(runs: list[Run], above: list[Run], verdict: str, confidence: float) -> Difference:

@@ -32,6 +32,8 @@ def read_runs(result: Result) -> dict[str, Run]:
             rows.setdefault(task, []).append(row)
     runs = {}
     for task, scores in result.tasks.items():
+        if scores.metric == "official":  # a mean of ratios, of the samples of another task
+            continue
         own = rows.get(task, [])
         run = Run.of(own, source=str(result.folder))
         if len(run.prompts) != scores.n:

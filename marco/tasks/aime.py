@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from marco.errors import UserError
 from marco.tasks.examples import Example
-from marco.tasks.files import distinct, load_rows, text_of
+from marco.tasks.files import distinct, id_of, load_rows, text_of
 from marco.tasks.grading import GradingConfig, canonical_expression, grade
 from marco.tasks.math import EXAMPLES
 from marco.tasks.problem import Problem, Split
@@ -89,7 +89,7 @@ class AIME(Task):
                 f"{source}, line {number}: no `answer` that is an integer from 0 to 999"
             )
         return Problem(
-            id=str(row.get("id", f"aime-{number - 1}")),
+            id=id_of(row, "id") or f"aime-{number - 1}",
             problem=text_of(row, ("problem", "question"), number, source),
             answer=str(int(match[1])),
         )
@@ -114,6 +114,6 @@ class AIME(Task):
         rows = load_rows(file, hub=hub, subset=None, split=hub_split, key=key)
         source = file or hub
         return [
-            self.parse({**row, "id": f"{prefix}-{row.get('id', n - 1)}"}, n, source)
+            self.parse({**row, "id": f"{prefix}-{id_of(row, 'id') or n - 1}"}, n, source)
             for n, row in rows
         ]

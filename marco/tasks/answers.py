@@ -1,8 +1,8 @@
 """What counts as an answer: a number for some tasks, mathematics for others.
 
-Thoughts hold no answer: what counts stands outside `<think>`, `<thinking>` and Sky-T1's thought
-marks, and before one that is never closed. The first rule that applies decides; within a rule the
-last match wins.
+Thoughts hold no answer: what counts stands outside `<think>`, Sky-T1's thought marks and the tags
+of the search's thoughts (`THOUGHTS`), and before one that is never closed. The first rule that
+applies decides; within a rule the last match wins.
 
 1. `tag`: the last closed `<answer>…</answer>`.
 2. `box`: the last closed `\\boxed{…}` or `\\fbox{…}`, braces balanced, or `\\boxed 5`.
@@ -10,25 +10,33 @@ last match wins.
 4. `phrase`: what follows the last "answer is", "answer:" or "answer =", in its sentence.
 5. `line` (numbers only): a last line "A: 5", the form of GSM8K's published outputs.
 
-Of what a rule finds, a number is the last in a tag or box, else the first (where a sentence goes on
-as an equation, "7 * 6 + 4 = 46", the first after its last `=`); mathematics is what is marked as
-such, `$…$`, or else all of it. Anything else is no answer: the last number of a text is not taken
-for one. The rules on one page: docs/tasks/answers.md.
+Of what a rule finds, a number is what all of a tag or box comes to, else the last number in its
+words; in prose it is the first (where a sentence goes on as an equation, "7 * 6 + 4 = 46", the
+first after its last `=`). What stands there and cannot be read as one whole number is a wrong
+answer (marco.tasks.numbers). Mathematics is what is marked as such, `$…$`, or else all of it.
+Anything else is no answer: the last number of a text is not taken for one. The rules on one page:
+docs/tasks/answers.md.
 """
 
 import re
-from decimal import Decimal, InvalidOperation
 
+from marco.tasks.numbers import canonical, first_number, stated_number
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG, Verdict
 
-# Every quantifier is bounded or runs over a class that its successor excludes: linear time.
-NUMBER = re.compile(
-    r"(?<![\w.])[-+\u2212]?\$?"
-    r"(?:(?:\d{1,3}(?:,\d{3}){1,8}(?!\d)|\d{1,40})(?:\.\d{1,40})?|\.\d{1,40})"
+# What opens and what closes a thought: of models that think, and the node tags of conf/kinds. An
+# answer's tag is none. Every grader and error class goes by this list alone.
+TAGS = ("think", "thinking", "sub-task", "hypothesis", "reflection", "double-check", "reclarify")
+THOUGHTS = (
+    *((f"<{tag}>", f"</{tag}>") for tag in TAGS),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
 )
+CLOSING = dict(THOUGHTS)
+OPENING = re.compile("|".join(map(re.escape, CLOSING)))
+# Every quantifier is bounded or runs over a class that its successor excludes: linear time.
 PHRASE = re.compile(r"answer\*{0,2}(?: is\b|:| =)", re.IGNORECASE)
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
-STATED_NUMBER = re.compile(r"####[ *]{0,4}(?=[-+\u2212]?[$]?[.]?\d)")
+STATED_NUMBER = re.compile(r"####[ *]{0,4}(?=[-+\u2212\u2013]? ?[$]?-?[.]?\d)")
+LIST_MARK = re.compile(r"[-+] ")
 # A box that opens or stands without braces, other braces, and escaped braces and backslashes.
 BOX = re.compile(
     r"\\(?:boxed|fbox)(?![a-zA-Z])\s{0,20}(?:(\{)|([-+]?(?:\d|\.\d|\\[a-zA-Z])[^\s$]{0,200}))?"
@@ -41,31 +49,35 @@ FORMULA = re.compile(
 )
 BETWEEN_FORMULAS = re.compile(r"\$?\s{0,3}(?:,|;|,?\s?(?:and|or))\s{0,3}")
 REASON = re.compile(r",? (?:because|since|which|so|as|when|where|if|for)\b")
-THOUGHTS = (
-    ("<thinking>", "</thinking>"),
-    ("<think>", "</think>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-)
 TAIL = 200  # characters after a phrase or hashes in which its number must stand
 LONG_TAIL = 1200  # the same for mathematics
 
 
 def extract_number(response: str) -> tuple[str | None, str]:
-    """The answer in canonical form (`1234`, `-0.5`) or None, and the rule that found it."""
+    """The answer in canonical form (`1234`, `-0.5`) or None, and the rule that found it.
+
+    An answer that cannot be read as one number is given as it is written.
+    """
     text = outside_thoughts(response)
     if (tagged := _tagged(text)) is not None:
-        return _last_number(tagged), "tag"
+        boxed = last_box(tagged)
+        # After an answer in words an exclamation mark is none of a factorial.
+        stated = _after_phrase(tagged).rstrip(" \n!") if boxed is None else boxed
+        return stated_number(stated), "tag"
     if (boxed := last_box(text)) is not None:
-        return _last_number(boxed), "box"
+        return stated_number(boxed), "box"
     if hashes := list(STATED_NUMBER.finditer(text)):
-        return _first_number(text[hashes[-1].end() : hashes[-1].end() + TAIL]), "hashes"
+        return first_number(_tail(text, hashes[-1].end())), "hashes"
     if phrases := list(PHRASE.finditer(text)):
-        tail = text[phrases[-1].end() : phrases[-1].end() + TAIL]
-        sentence = _before_open_box(SENTENCE_END.split(tail.lstrip("\n :*"), maxsplit=1)[0])
-        return _first_number(sentence.rpartition("=")[2]) or _first_number(sentence), "phrase"
-    last_line = text.rstrip()[-TAIL:].rpartition("\n")[2]
+        tail = _tail(text, phrases[-1].end())
+        stated = tail.lstrip("\n :*")
+        if "\n" in tail[: len(tail) - len(stated)]:  # an answer that is a list of its own
+            stated = LIST_MARK.sub("", stated, count=1) if LIST_MARK.match(stated) else stated
+        sentence = _before_open_box(SENTENCE_END.split(stated, maxsplit=1)[0])
+        return first_number(sentence.rpartition("=")[2]) or first_number(sentence), "phrase"
+    last_line = text.rstrip().rpartition("\n")[2]
     if last_line.startswith("A:"):
-        return _first_number(last_line), "line"
+        return first_number(_tail(last_line, len("A:"))), "line"
     return None, "hashes" if "####" in text else "no rule applies"
 
 
@@ -74,9 +86,8 @@ def extract_expression(response: str) -> tuple[str | None, str]:
     text = outside_thoughts(response)
     if (tagged := _tagged(text)) is not None:
         boxed = last_box(tagged)
-        phrases = list(PHRASE.finditer(tagged))
-        rest = tagged[phrases[-1].end() :].lstrip("\n :*") if phrases else tagged
-        return (boxed if boxed is not None else _stated(rest)).strip() or None, "tag"
+        stated = _stated(_after_phrase(tagged)) if boxed is None else boxed
+        return stated.strip() or None, "tag"
     if (boxed := last_box(text)) is not None:
         return boxed.strip() or None, "box"
     if phrases := list(PHRASE.finditer(text)):
@@ -95,18 +106,6 @@ def verify_number(response: str, gold: str) -> Verdict:
     return Verdict(CORRECT if answer == canonical(gold) else WRONG, answer, rule)
 
 
-def canonical(number: str) -> str | None:
-    """`$1,234.50` as `1234.5`; None if it is no number."""
-    try:
-        value = Decimal(re.sub(r"[$,\s]", "", number).replace("\u2212", "-"))
-    except InvalidOperation:
-        return None
-    text = format(value, "f") if value.is_finite() and value.adjusted() < 400 else None
-    if text and "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
 def final_part(response: str) -> str:
     """What a response says besides its thoughts: nothing of a thought that is never closed.
 
@@ -119,21 +118,16 @@ def final_part(response: str) -> str:
 
 
 def outside_thoughts(response: str) -> str:
-    """The text outside thoughts, closed or not."""
-    text = outside_unfinished_thinking(response)
-    for opening, closing in THOUGHTS:
-        parts = text.split(opening)
-        text = parts[0] + "".join(part.partition(closing)[2] for part in parts[1:])
-        text = text.rpartition(closing)[2]  # chat templates may open the thought in the prompt
-    return text
-
-
-def outside_unfinished_thinking(text: str) -> str:
-    """The text up to a thinking tag that is never closed."""
-    for opening, closing in THOUGHTS:
-        start = text.rfind(opening)
-        if start >= 0 and text.find(closing, start) < 0:
-            text = text[:start]
+    """The text outside thoughts, closed or not; of one in another the outer one counts."""
+    parts, start = [], 0
+    while opening := OPENING.search(response, start):
+        parts.append(response[start : opening.start()])
+        closing = CLOSING[opening.group()]
+        end = response.find(closing, opening.end())
+        start = len(response) if end < 0 else end + len(closing)
+    text = "".join([*parts, response[start:]])
+    for closing in CLOSING.values():  # chat templates may open the thought in the prompt
+        text = text.rpartition(closing)[2]
     return text
 
 
@@ -159,6 +153,19 @@ def _tagged(text: str) -> str | None:
     return text[start + len("<answer>") : end] if start >= 0 else None
 
 
+def _after_phrase(text: str) -> str:
+    phrases = list(PHRASE.finditer(text))
+    return text[phrases[-1].end() :].lstrip("\n :*") if phrases else text
+
+
+def _tail(text: str, start: int) -> str:
+    """What follows, without a last word that the limit would cut in two."""
+    tail = text[start : start + TAIL]
+    if len(text) > start + TAIL and not text[start + TAIL].isspace():
+        tail = tail[: max(tail.rfind(" "), tail.rfind("\n"), 0)]
+    return tail
+
+
 def _before_open_box(text: str) -> str:
     """A sentence up to a box; it was never closed, or the rule of boxes would have taken it."""
     return text.partition("\\boxed")[0].partition("\\fbox")[0]
@@ -173,13 +180,3 @@ def _stated(text: str) -> str:
             break
         stated.append(next(group for group in formula.groups() if group is not None))
     return ", ".join(stated) if stated else text
-
-
-def _last_number(text: str) -> str | None:
-    found = NUMBER.findall(text.replace("{,}", ",").replace(",\\!", ","))
-    return canonical(found[-1]) if found else None
-
-
-def _first_number(text: str) -> str | None:
-    found = NUMBER.search(text)
-    return canonical(found.group()) if found else None

@@ -19,9 +19,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from marco.errors import UserError
-from marco.tasks.answers import canonical, verify_number
+from marco.tasks.answers import verify_number
 from marco.tasks.examples import Example
-from marco.tasks.files import text_of
+from marco.tasks.files import id_of, text_of
+from marco.tasks.numbers import canonical
 from marco.tasks.problem import Problem, Split
 from marco.tasks.task import Task
 from marco.tasks.verdict import Verdict
@@ -90,7 +91,7 @@ class Arithmetic(Task):
         if gold is None:
             raise UserError(f"{source}, line {number}: no `answer` that is a number")
         return Problem(
-            id=str(row.get("id", f"arithmetic-{number - 1}")),
+            id=id_of(row, "id") or f"arithmetic-{number - 1}",
             problem=text_of(row, ("problem",), number, source),
             answer=gold,
         )

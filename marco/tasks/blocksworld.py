@@ -22,7 +22,7 @@ from marco.errors import UserError
 from marco.tasks.answers import final_part
 from marco.tasks.blocks import execute, read_instance, read_plan, write_instance
 from marco.tasks.examples import Example
-from marco.tasks.files import text_of
+from marco.tasks.files import id_of, text_of
 from marco.tasks.problem import Problem, Split
 from marco.tasks.task import Task, share_out
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG, Verdict
@@ -80,7 +80,7 @@ class Blocksworld(Task):
         except UserError as error:
             raise UserError(f"{source}, line {number}: {error}") from error
         return Problem(
-            id=str(row.get("id", f"blocksworld-{number - 1}")),
+            id=id_of(row, "id") or f"blocksworld-{number - 1}",
             problem=text_of(row, ("query_zero_shot", "problem"), number, source),
             answer=write_instance(instance),
         )

@@ -22,7 +22,9 @@ BASE = re.compile(r"\(?(?:\\text\{)?(\d[\dA-F]*|[A-F]+\d[\dA-F]*)\}?\)? ?_ ?\{?(
 WORD = re.compile(r"[a-zA-Z][a-zA-Z .'-]*")
 ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 CHOICE = re.compile(r"(?:\\text)?\{? ?\(([A-Z])\)[ :.}]")
-UNIT_TEXT = re.compile(r"\\text\{([^{}]*)\} ?(?:\^ ?\{? ?[23] ?\}?)?")
+LETTER = re.compile(r"(?<![a-zA-Z\\])[A-Z](?![a-zA-Z])")  # of another choice
+CONSTANTS = {r"\pi", "e", "i"}
+UNIT_TEXT = re.compile(r"\\text\{([^{}\d]*)\} ?(?:\^ ?\{? ?[23] ?\}?)?")
 UNIT_WORDS = re.compile(r"(?:\d[)}]*|\\pi)( ?)([A-Za-z][A-Za-z. ]*?) ?(?:\^ ?\{? ?[23] ?\}?)?$")
 # One name for each unit that tells answers apart; other words after a number are only dropped.
 UNITS = {
@@ -165,19 +167,25 @@ def _compare_sides(sides: list[str], gold_sides: list[str], solve: Solve) -> boo
 
 def _compare_single(prediction: str, gold: str, solve: Solve) -> bool | None:
     """Two expressions without a comma or an equals sign."""
-    if r"\approx" in prediction:
-        either = [_compare(side, gold, solve) for side in prediction.split(r"\approx")]
-        return True if True in either else _and(either)
+    if len(sides := cut(prediction, {r"\approx"})) > 1:
+        return _compare(_side_that_counts(sides, gold), gold, solve)
     if "%" in prediction[-1] + gold[-1]:
         return _compare_percent(prediction, gold, solve)
     if BASE.fullmatch(prediction) or BASE.fullmatch(gold):
         return _compare_bases(prediction, gold)
-    (value, unit), (gold_value, gold_unit) = _unit(prediction), _unit(gold)
+    (value, unit), (gold_value, gold_unit) = _value_and_unit(prediction), _value_and_unit(gold)
     if unit or gold_unit:
         known = {UNITS[name] for name in (unit, gold_unit) if name in UNITS}
         return False if len(known) > 1 else _compare(value, gold_value, solve)
     answer = _compare_words(prediction, gold)
     return solve(prediction, gold) if answer is None else answer
+
+
+def _side_that_counts(sides: list[str], gold: str) -> str:
+    """Of `a ≈ b` the exact side, the first; the last where a is a name, or gold a decimal."""
+    is_name = bool(NAME.fullmatch(sides[0])) and compact(sides[0]) not in CONSTANTS
+    is_rounded = number(gold) is not None and "." in gold
+    return sides[-1] if is_name or is_rounded else sides[0]
 
 
 def _compare_percent(prediction: str, gold: str, solve: Solve) -> bool | None:
@@ -202,7 +210,7 @@ def _compare_bases(prediction: str, gold: str) -> bool:
 def _compare_words(prediction: str, gold: str) -> bool | None:
     """Words by their letters in either case; None where one of them may be mathematics."""
     if len(gold) == 1 and gold.isupper() and (choice := CHOICE.match(prediction)):
-        return choice[1] == gold
+        return choice[1] == gold and not LETTER.search(prediction, choice.end())
     word, gold_word = _word(prediction), _word(gold)
     if word and gold_word:
         return word == gold_word
@@ -219,7 +227,12 @@ def _word(text: str) -> str | None:
     return letters if len(letters) == 1 else letters.casefold() if len(letters) > 2 else None
 
 
-def _unit(text: str) -> tuple[str, str | None]:
+def without_unit(text: str) -> str:
+    """The value without the unit that is written behind it."""
+    return _value_and_unit(text)[0]
+
+
+def _value_and_unit(text: str) -> tuple[str, str | None]:
     """The value, and the unit that is written behind it."""
     unit = None
     while (start := text.rfind(r"\text")) > 0 and (match := UNIT_TEXT.fullmatch(text[start:])):

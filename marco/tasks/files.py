@@ -7,6 +7,7 @@ import json
 import sys
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ Rows = list[tuple[int, dict[str, Any]]]
 
 
 def read_rows(path: Path) -> Rows:
-    """The rows of a JSON Lines file (`.gz` too), of a `.csv`, or of a `.json` that is one list.
+    """The rows of a JSON Lines file, of a `.csv`, or of a `.json` that is one list; `.gz` of each.
 
     Each with its line number, in a list its place.
     """
-    if path.suffix == ".json" and _text(path).lstrip().startswith("["):
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".json") and _text(path).lstrip().startswith("["):
         return _read_list(path)
-    return _read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
+    return _read_csv(path) if name.endswith(".csv") else read_jsonl(path)
 
 
 def load_rows(file: str | None, *, hub: str, subset: str | None, split: str, key: str) -> Rows:
@@ -51,6 +53,12 @@ def distinct(problems: list[Problem], source: str) -> list[Problem]:
     if twice := [id for id, n in counts.items() if n > 1]:
         raise UserError(f"{source}: {len(twice)} ids occur more than once, first {twice[0]!r}")
     return problems
+
+
+def id_of(row: Mapping[str, Any], *names: str) -> str | None:
+    """A row's id: the first of the columns that holds one; None where all are missing or null."""
+    given = (row.get(name) for name in names)
+    return next((str(id) for id in given if id is not None and str(id).strip()), None)
 
 
 def text_of(row: dict[str, Any] | Any, names: tuple[str, ...], number: int, source: str) -> str:
@@ -126,7 +134,7 @@ def _reason(error: Exception) -> str:
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a gzip file ({error})") from error
     except OSError as error:

@@ -15,9 +15,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from marco.errors import UserError
-from marco.tasks.answers import canonical, verify_number
+from marco.tasks.answers import verify_number
 from marco.tasks.examples import Example
-from marco.tasks.files import distinct, load_rows, text_of
+from marco.tasks.files import distinct, id_of, load_rows, text_of
+from marco.tasks.numbers import canonical
 from marco.tasks.problem import Problem, Split
 from marco.tasks.task import Task, share_out
 from marco.tasks.verdict import Verdict
@@ -65,7 +66,7 @@ class GSM8K(Task):
         if gold is None:
             raise UserError(f"{source}, line {number}: no gold answer (a number after `####`)")
         return Problem(
-            id=str(row.get("id", f"gsm8k-{number - 1}")),
+            id=id_of(row, "id") or f"gsm8k-{number - 1}",
             problem=text_of(row, ("question", "problem"), number, source),
             answer=gold,
         )
@@ -74,7 +75,7 @@ class GSM8K(Task):
         key = f"task.{split}_file"
         rows = load_rows(file, hub=self.config.hub, subset="main", split=split, key=key)
         source = file or self.config.hub
-        named = [({"id": f"gsm8k-{split}-{n - 1}"} | row, n) for n, row in rows]
+        named = [(row | {"id": id_of(row, "id") or f"gsm8k-{split}-{n - 1}"}, n) for n, row in rows]
         return distinct([self.parse(row, n, source) for row, n in named], source)
 
 

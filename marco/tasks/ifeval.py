@@ -16,7 +16,7 @@ Sample: `{"key": 7, "prompt": "Describe a lighthouse without commas, in fewer th
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from marco.tasks.files import text_of
+from marco.tasks.files import id_of, text_of
 from marco.tasks.instructions.figures import accuracies
 from marco.tasks.instructions.rules import IFEVAL
 from marco.tasks.instructions.task import InstructionConfig, InstructionTask
@@ -37,9 +37,8 @@ class IFEval(InstructionTask):
     def parse(self, row: Mapping[str, Any], number: int, source: str) -> Problem:
         where = f"{source}, line {number}"
         ids = row.get("instruction_id_list")
-        given = row.get("key", row.get("id"))
         return Problem(
-            id=f"ifeval-{number - 1}" if given is None else str(given),
+            id=id_of(row, "key", "id") or f"ifeval-{number - 1}",
             problem=text_of(row, ("prompt", "problem"), number, source),
             answer=self.plain_gold(row, where)
             if ids is None

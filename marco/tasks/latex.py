@@ -77,6 +77,7 @@ MATRIX = re.compile(
     r"(?:[(\[] ?)?\\begin ?\{([pbB]?matrix|array)\} ?(?:\{[lcr| ]*\})?(.*)\\end ?\{\1\}(?: ?[)\]])?"
 )
 
+LONGEST = 2000  # characters of a number
 DECIMAL = r"(?:\d{1,3}(?:[, ]\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)"
 NUMBERS = tuple(
     re.compile(r"(?P<sign>[-+]?) ?" + form)
@@ -162,7 +163,12 @@ def _tokens(text: str) -> Iterator[tuple[str, int]]:
 
 
 def number(text: str) -> Fraction | None:
-    """The value of a decimal, fraction, mixed number, ratio or power of ten, exactly."""
+    """The value of a decimal, fraction, mixed number, ratio or power of ten, exactly.
+
+    None for anything else, and for what is longer than any answer: Python reads 4,300 digits.
+    """
+    if len(text) > LONGEST:
+        return None
     for form in NUMBERS:
         if match := form.fullmatch(text):
             try:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from marco.errors import UserError
 from marco.tasks.answers import last_box
 from marco.tasks.examples import Example
-from marco.tasks.files import distinct, load_rows, text_of
+from marco.tasks.files import distinct, id_of, load_rows, text_of
 from marco.tasks.grading import GradingConfig, canonical_expression, grade
 from marco.tasks.problem import Problem, Split
 from marco.tasks.task import Task, share_out
@@ -67,9 +67,8 @@ class Math(Task):
         gold = "" if answer is None else str(answer).strip()
         if not gold:
             raise UserError(f"{source}, line {number}: no `answer` (or a box in `solution`)")
-        id = next((row[key] for key in ("unique_id", "id") if row.get(key) is not None), None)
         return Problem(
-            id=f"math-{number - 1}" if id is None else str(id),
+            id=id_of(row, "unique_id", "id") or f"math-{number - 1}",
             problem=text_of(row, ("problem", "question"), number, source),
             answer=gold,
         )
@@ -90,7 +89,7 @@ class Math(Task):
     def _load(self, split: str, file: str | None, hub: str) -> list[Problem]:
         rows = load_rows(file, hub=hub, subset=None, split=split, key=f"task.{split}_file")
         source = file or hub
-        named = [({"id": f"math-{split}-{n - 1}"} | row, n) for n, row in rows]
+        named = [(row | {"id": id_of(row, "id") or f"math-{split}-{n - 1}"}, n) for n, row in rows]
         if split == "train":  # published copies hold some problems whose answer is empty
             kept = [(row, n) for row, n in named if row.get("answer") != ""]
             if left := len(named) - len(kept):

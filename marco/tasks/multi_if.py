@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from marco.errors import UserError
-from marco.tasks.files import text_of
+from marco.tasks.files import id_of, text_of
 from marco.tasks.instructions.figures import by_turn_and_language
 from marco.tasks.instructions.grading import read_json
 from marco.tasks.instructions.rules import MULTI_IF
@@ -45,7 +45,7 @@ class MultiIF(InstructionTask):
         where = f"{source}, line {number}"
         if row.get("turn_1_prompt") is None and row.get("answer") is not None:
             return Problem(
-                id=str(row.get("id", f"multi_if-{number - 1}")),
+                id=id_of(row, "id") or f"multi_if-{number - 1}",
                 problem=text_of(row, ("problem",), number, source),
                 answer=self.plain_gold(row, where),
                 group=row.get("group"),

@@ -16,7 +16,7 @@ from marco.errors import UserError
 from marco.failpoints import cross
 
 FILE = "checkpoint.pt"
-SCHEMA = 2
+SCHEMA = 3
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:

@@ -43,6 +43,24 @@ class PairFigures:
         ]
 
 
+def pair_line(pair: PairFigures, *, step: int, scale: float) -> dict[str, float]:
+    """A line of `pairs.csv`: a pair in the optimiser step (from 1 on) that took it, as it began.
+
+    The margin is in nats; rewards are log-ratios times `scale` (beta). Lengths are those of the
+    whole completions, in tokens.
+    """
+    return {
+        "row": pair.row,
+        "step": step,
+        "margin_nats": pair.margin,
+        "length_difference_tokens": pair.chosen_tokens - pair.rejected_tokens,
+        "chosen_tokens": pair.chosen_tokens,
+        "rejected_tokens": pair.rejected_tokens,
+        "chosen_reward": scale * pair.chosen,
+        "rejected_reward": scale * pair.rejected,
+    }
+
+
 def pair_statistics(
     pairs: Sequence[PairFigures],
     *,

@@ -126,6 +126,9 @@ def train_student(
             settings=settings,
             lineage=lineage,
         )
+        if module.pairs_seen:
+            # By row: of several devices the order within a step is another.
+            _write_lines(out / "pairs.csv", [line for _, line in sorted(module.pairs_seen.items())])
         _write_log(out, module.history, metrics)
     return metrics
 
@@ -216,6 +219,7 @@ class _Watch(pl.Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if self.saved is not None:
             checkpoint.restore(pl_module, self.saved)
+            pl_module.pairs_seen.update(self.saved["pairs_seen"])
             self.saved = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -256,15 +260,19 @@ class _Watch(pl.Callback):
     def write(self, module: ChainModule) -> None:
         """Save where the run stands (FSDP gathers it from all devices)."""
         if module.is_first or module.settings.strategy == "fsdp":
-            state = checkpoint.state_of(module, run=self.run)
+            state = self.state_of(module)
             if module.is_first:
                 checkpoint.save(self.checkpoints, state)
         self.written = time.monotonic()
 
+    def state_of(self, module: ChainModule) -> dict[str, Any]:
+        """Where the run stands, its pairs with it."""
+        return checkpoint.state_of(module, run=self.run) | {"pairs_seen": module.pairs_seen}
+
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         # Of shards all devices would have to gather it, and a signal may reach only one.
         if pl_module.is_first and pl_module.settings.strategy != "fsdp":
-            self.last = checkpoint.state_of(pl_module, run=self.run)
+            self.last = self.state_of(pl_module)
 
     @contextmanager
     def kept_if_told(self) -> Iterator[None]:
@@ -378,9 +386,14 @@ def _metrics(module: ChainModule, seconds: float) -> dict[str, float]:
 def _write_log(
     out: Path, history: Sequence[Mapping[str, float]], metrics: Mapping[str, float]
 ) -> None:
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    with (out / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["step", *columns])
-        writer.writeheader()
-        writer.writerows({"step": i, **row} for i, row in enumerate(history, start=1))
+    _write_lines(out / "metrics.csv", [{"step": i, **row} for i, row in enumerate(history, 1)])
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_lines(path: Path, lines: Sequence[Mapping[str, float]]) -> None:
+    """Write lines as CSV, with the columns of all of them in the order in which they come up."""
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(lines)

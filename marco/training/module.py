@@ -17,7 +17,7 @@ from marco.logps import chain_logps
 from marco.losses import PREFERENCE_LOSSES, PairLogps, joint, sft
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.data_module import MicroBatch, Step
-from marco.training.figures import PairFigures, pair_statistics
+from marco.training.figures import PairFigures, pair_line, pair_statistics
 from marco.training.master_weights import MasterWeights
 from marco.training.schedule import rate_share
 from marco.training.strategies import shard
@@ -26,8 +26,9 @@ from marco.training.strategies import shard
 class ChainModule(pl.LightningModule):
     """Trains `model` by a loss of `marco/losses.py`.
 
-    `history` holds one dict of floats per optimiser step, the same on every device; `tokens` counts
-    what this device has computed since it was set up, in `seconds`.
+    `history` holds one dict of floats per optimiser step, `pairs_seen` that of each pair (by its
+    row) in the last step that took it; both are the same on every device. `tokens` counts what this
+    device has computed since it was set up, in `seconds`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ChainModule(pl.LightningModule):
         self.model, self.loss, self.settings = model, loss, trainer
         self.total_steps, self.thirds = total_steps, thirds
         self.history: list[dict[str, float]] = []
+        self.pairs_seen: dict[int, dict[str, float]] = {}
         self.masters: MasterWeights | None = None
         self.tokens, self.seconds = 0, 0.0
         self.chain_logps = partial(chain_logps, model)
@@ -106,6 +108,11 @@ class ChainModule(pl.LightningModule):
     def preference(self) -> Any:
         assert self.loss.preference is not None
         return self.loss.preference
+
+    @property
+    def reward_scale(self) -> float:
+        """What a log-ratio is multiplied by to be a reward: beta, 1 for losses that have none."""
+        return float(self.preference.knobs.get("beta", 1.0))
 
     def pairs(self, part: MicroBatch, logps: Tensor) -> PairLogps:
         """The pairs of a micro-batch as the losses take them."""
@@ -178,6 +185,9 @@ class ChainModule(pl.LightningModule):
         if pairs:
             figures["shared_prefix_share"] = counts["shared_tokens"] / counts["completion_tokens"]
         self.history.append(figures)
+        for pair in pairs:
+            line = pair_line(pair, step=len(self.history), scale=self.reward_scale)
+            self.pairs_seen[pair.row] = line
         self.log_dict({f"train/{name}": value for name, value in figures.items()})
         if self.shared and self._any_told():
             sys.exit(143)
@@ -230,7 +240,7 @@ class ChainModule(pl.LightningModule):
         loss = PREFERENCE_LOSSES[self.loss.preference.name]
         return pair_statistics(
             pairs,
-            scale=float(self.loss.preference.knobs.get("beta", 1.0)),
+            scale=self.reward_scale,
             has_reference=loss.uses_reference,
             thirds=self.thirds,
         )

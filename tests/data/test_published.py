@@ -125,6 +125,16 @@ def test_earlier_turns_are_part_of_the_prompt(tmp_path):
     assert row["completion"][0]["content"] == "6"
 
 
+def test_a_turn_may_have_the_columns_of_both_forms(tmp_path):
+    both = [
+        {"from": None, "value": None, "role": "user", "content": "2 + 2?"},
+        {"from": "gpt", "value": "4", "role": None, "content": None},
+    ]
+    (row,), _ = build(config(write(tmp_path / "both.json", [{"conversations": both}])))
+    assert row["prompt"] == [{"role": "user", "content": "2 + 2?"}]
+    assert row["completion"] == [{"role": "assistant", "content": "4"}]
+
+
 def test_every_file_form_gives_the_same_rows(tmp_path):
     rows = [sky(), sky("3 + 3?")]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -242,6 +252,8 @@ def turns(*told):
         (turns(("user", "a"), ("gpt", " ")), r"row 2: conversations\[1\]: `value` .* is no text"),
         (turns(("user", None), ("gpt", "a")), r"row 2: conversations\[0\]: `value` .* is no text"),
         ({"conversations": [{"value": "a"}]}, "`from` .or `role`. is None"),
+        (turns(("user", "a\ud800"), ("gpt", "b")), r"row 2: conversations\[0\]: .* half a surrog"),
+        (sky() | {"system": "\udc00"}, "row 2: `system`: half a surrogate pair at character 0"),
     ],
 )
 def test_a_malformed_row_is_told_with_its_place(row, told, tmp_path):
@@ -257,6 +269,9 @@ def test_a_malformed_row_is_told_with_its_place(row, told, tmp_path):
         ({"generations": ["a", 4]}, r"row 1: generations\[1\] is no text"),
         ({"correctness_math_verify": None}, "row 1: expected `correctness_math_verify`"),
         ({"correctness_math_verify": [True]}, "with a mark for each of its 2"),
+        ({"correctness_math_verify": [True, "true"]}, r"row 1: the mark of .*\[1\] is 'true': exp"),
+        ({"correctness_math_verify": [1, True]}, r"mark of .*\[0\] is 1: expected true or false"),
+        ({"generations": ["a", "\ud83d"]}, r"row 1: generations\[1\]: half a surrogate pair"),
         ({"messages": None, "problem": None}, "row 1: `problem` is no text"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from marco.evaluation.ask import Reply
 from marco.evaluation.error_classes import (
     ERROR_CLASSES,
     ErrorClassesConfig,
@@ -18,8 +19,15 @@ from marco.evaluation.error_classes import (
     classify,
     primary,
 )
-from marco.tasks.answers import final_part
+from marco.evaluation.grade import grade_replies
+from marco.evaluation.metrics import summarise
+from marco.tasks.answers import THOUGHTS, final_part
+from marco.tasks.problem import Problem
+from marco.tasks.registry import make_task
+from marco.tasks.task import Task
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG
+
+from ..test_config import checked
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -204,6 +212,21 @@ def test_a_long_thought_where_the_answer_alone_was_asked_for() -> None:
     assert classes(wordy, verdict=NO_ANSWER, simple=True) == []  # no thought
 
 
+def test_thoughts_with_an_answer_after_them_are_no_failure() -> None:
+    """The paper's class is long thinking on a simple task *and* no final answer."""
+    thought = f"<think>{THOUGHT}</think>"
+    for verdict in (CORRECT, WRONG):
+        assert classes(f"{thought}Bonjour et salut.", verdict=verdict, simple=True) == []
+    assert classes(thought, verdict=NO_ANSWER, simple=True) == ["instruction_failure"]
+
+
+@pytest.mark.parametrize(("opening", "closing"), THOUGHTS)
+def test_thoughts_are_known_by_the_tags_that_the_graders_know(opening: str, closing: str) -> None:
+    said = "The words are old ones. " * 6
+    assert classes(f"{opening}{said}{closing}", verdict=NO_ANSWER) == ["instruction_failure"]
+    assert classes(f"{opening}{said}", verdict=NO_ANSWER, finish=None) == ["truncation"]
+
+
 def test_a_thought_that_ends_without_an_answer() -> None:
     assert classes(THOUGHT, verdict=NO_ANSWER) == ["instruction_failure"]
     assert classes(THOUGHT, verdict=NO_ANSWER, finish=None) == ["instruction_failure"]
@@ -314,18 +337,37 @@ def test_thresholds_that_make_no_sense_are_refused(section: str, key: str, value
 # Real outputs
 
 
+GOLDS = {
+    "gsm8k": "18",
+    "math": "5",
+    "multi_if": '[{"id": "punctuation:no_comma", "kwargs": {}}]',
+}
+
+
+def problem_of(task: Task) -> Problem:
+    if task.name == "blocksworld":
+        with (DATA / "blocksworld" / "instances.jsonl").open(encoding="utf-8") as file:
+            return task.parse(json.loads(next(file)), 1, "instances.jsonl")
+    return Problem(id="a", problem="?", answer=GOLDS[task.name])
+
+
 @pytest.mark.skipif(not CALIBRATION.is_file(), reason="the data are not beside the repository")
-def test_the_calibration_set() -> None:
-    for line in CALIBRATION.read_text("utf-8").splitlines():
-        row = json.loads(line)
-        found = classify(
-            row["output"],
-            finish=row["finish_reason"],
-            verdict=NO_ANSWER if row["expected_no_answer"] else CORRECT,
-            simple=row["benchmark"] == "multi_if",
-            config=CONFIG,
-        )
-        assert primary(found) == row["expected_error_class"], row["id"]
+@pytest.mark.parametrize(
+    "row",
+    [json.loads(line) for line in CALIBRATION.read_text("utf-8").splitlines()]
+    if CALIBRATION.is_file()
+    else [],
+    ids=lambda row: row["id"],
+)
+def test_the_calibration_set_from_output_to_verdict_and_class(row: dict[str, Any]) -> None:
+    name = row["benchmark"].removesuffix("500")
+    task = make_task(checked(f"task={name}", name="evaluate").task)
+    reply = Reply(text=row["output"], finish=row["finish_reason"], tokens=None)
+    [graded] = grade_replies(task, [problem_of(task)], [[reply]], CONFIG)
+    assert (graded["verdict"] == NO_ANSWER) == row["expected_no_answer"]
+    assert graded["error_class"] == row["expected_error_class"]
+    if not row["expected_no_answer"]:
+        assert graded["answer"].strip() == row["expected_answer"].replace(",", "")
 
 
 @pytest.mark.skipif(not OUTPUTS.is_file(), reason="the data are not beside the repository")
@@ -333,6 +375,7 @@ def test_the_shares_of_real_outputs() -> None:
     """The figures of docs/error_classes.md, with some slack."""
     counts: Counter[tuple[str, str]] = Counter()
     verdicts: Counter[str] = Counter()
+    samples = []
     with gzip.open(OUTPUTS, "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
             text = row["output"]
@@ -340,11 +383,17 @@ def test_the_shares_of_real_outputs() -> None:
             verdict = CORRECT if row["source_correct"] else WRONG
             verdict = verdict if answered else NO_ANSWER
             verdicts[verdict] += 1
-            for name in findings(text, verdict=verdict, finish=None):
-                counts[verdict, name] += 1
+            names = list(findings(text, verdict=verdict, finish=None))
+            counts.update((verdict, name) for name in names)
+            id = f"{row['source_model']}/{row['benchmark']}/{row['idx']}"
+            samples.append({"id": id, "verdict": verdict, "error_classes": names})
     assert verdicts.total() == 820
     silent = {name: counts[NO_ANSWER, name] for name in ERROR_CLASSES}
     assert silent["truncation"] == 53  # every thought that was left open
+    settings: Any = {"confidence": 0.95, "resamples": 100, "seed": 0}
+    told = summarise(samples, test_at=[], majority=False, **settings)
+    assert (told["truncated"], told["truncation"]["finish_unknown"]) == (None, 820)
+    assert told["truncation"]["n"] == 53 and told["truncation"]["share"] == 53 / 820
     assert 58 <= silent["content_repetition"] <= 66
     assert 43 <= silent["over_reflection"] <= 53
     assert silent["instruction_failure"] <= 2

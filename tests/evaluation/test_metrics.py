@@ -50,19 +50,44 @@ def test_figures_by_hand():
         "intervals": "wilson",
         "accuracy": 0.5,
         "accuracy_interval": of(2, 4),
+        "accuracy_kind": "wilson",
         "no_answer": 0.25,
         "no_answer_interval": of(1, 4),
+        "no_answer_kind": "wilson",
         "truncated": 0.5,
         "truncated_interval": of(2, 4),
+        "truncated_kind": "wilson",
         "truncated_no_answer": 0.25,
         "truncated_no_answer_interval": of(1, 4),
+        "truncated_no_answer_kind": "wilson",
+        "truncation": {
+            "n": 2,
+            "finish_unknown": 0,
+            "share": 0.5,
+            "share_interval": of(2, 4),
+            "share_kind": "wilson",
+        },
         "flagged": 1,
         "tokens_mean": 40.0,
         "tokens_mean_interval": list(tokens),
-        "error_classes": {"repetition": {"n": 1, "share": 0.25, "share_interval": of(1, 4)}},
+        "error_classes": {
+            "repetition": {
+                "n": 1,
+                "share": 0.25,
+                "share_interval": of(1, 4),
+                "share_kind": "wilson",
+            }
+        },
         "majority": None,
         "test_at": {
-            "1": {"value": 0.5, "interval": of(2, 4), "n": 4, "tries": 1, "estimator": "unbiased"}
+            "1": {
+                "value": 0.5,
+                "interval": of(2, 4),
+                "kind": "wilson",
+                "n": 4,
+                "tries": 1,
+                "estimator": "unbiased",
+            }
         },
         "by_group": {},
         "by_turn": {},
@@ -81,6 +106,29 @@ def test_unknown_lengths_are_none_and_not_zero():
     )
     assert found["tokens_mean"] is found["tokens_mean_interval"] is None
     assert found["truncated"] is found["truncated_no_answer_interval"] is None
+
+
+def test_what_was_cut_off_is_counted_by_its_class_where_the_finish_is_unknown():
+    found = figures(
+        [
+            sample("a", "no_answer", finish=None, error_classes=["truncation", "repetition"]),
+            sample("b", "correct", finish=None, error_classes=[{"name": "repetition"}]),
+            sample("c", "correct", finish="length", error_classes=["truncation"]),
+            sample("d", "correct", finish="stop", error_classes=["truncation"]),
+        ]
+    )
+    assert found["truncated"] is None and set(found["error_classes"]) == {"repetition"}
+    told = found["truncation"]
+    assert (told["n"], told["finish_unknown"], told["share"]) == (2, 2, 0.5)
+    assert told["share_interval"] == of(2, 4)
+
+
+def test_each_interval_tells_its_own_kind():
+    found = figures(tried({"a": "++--", "b": "+---", "c": "+++-"}))
+    assert (found["accuracy_kind"], found["intervals"]) == ("bootstrap", "bootstrap")
+    assert (found["no_answer_kind"], found["no_answer_interval"]) == ("wilson", of(0, 3))
+    alike = figures(tried({"a": "++--", "b": "+-+-"}))
+    assert (alike["intervals"], alike["accuracy_interval"]) == ("wilson", of(1, 2))
 
 
 def test_one_problem_has_a_mean_of_tokens_without_an_interval():
@@ -126,8 +174,10 @@ def test_the_votes_figures_stand_beside_or_count():
     votes = {
         "accuracy": 0.5,
         "accuracy_interval": of(2, 4),
+        "accuracy_kind": "wilson",
         "no_answer": 0.25,
         "no_answer_interval": of(1, 4),
+        "no_answer_kind": "wilson",
         "n": 4,
         "tied": 1,
     }

@@ -43,10 +43,12 @@ def test_one_sample_a_problem_by_hand():
     assert not found.holds
 
 
-def test_students_that_agree_on_every_problem_show_no_difference():
-    for marks in ("++--", "++++", "----"):
+def test_students_that_agree_on_every_problem_show_no_difference_but_may_differ_on_others():
+    for marks in ("++--", "++++", "----", ("+-", "-+", "++", "--")):
         found = compared([run(*marks)], [run(*marks)])
-        assert (found.p, found.interval, found.holds) == (1.0, (0.0, 0.0), False)
+        assert (found.difference, found.p, found.holds) == (0.0, 1.0, False)
+        # z^2 / (n + z^2), n = 4: Wilson's bound of 0 problems of 4 that differ.
+        assert found.interval == pytest.approx((-0.4899, 0.4899), abs=1e-4)
 
 
 def test_a_difference_on_every_problem_has_a_width():

@@ -40,7 +40,9 @@ def test_nothing_beats_what_it_does_not(score):
     assert told["no_answer"]["verdict"] == "No difference seen."
     assert "beats" not in text(compared(a, b))
     again = compared(a, a)["tasks"]["arithmetic"]["accuracy"]
-    assert (again["p"], again["interval"], again["verdict"]) == (1, [0, 0], "No difference seen.")
+    assert (again["p"], again["verdict"]) == (1, "No difference seen.")
+    assert again["interval"] == pytest.approx([-0.037, 0.037], abs=1e-4)  # 3.84 / 103.84
+    assert "A - B +0.0 points, 95 % interval [-3.7, +3.7]" in text(compared(a, a))
 
 
 def test_silence_is_told_as_silence(score):

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from marco.errors import UserError
+from marco.reporting.compare import compare_scores
 from marco.reporting.results import collect, find_scores
+from marco.reporting.samples import read_runs
 
 
 def change(folder, **changes):
@@ -95,6 +97,20 @@ def test_figures_that_cannot_be_are_refused(score, field, value, told):
     change(folder, tasks=tasks)
     with pytest.raises(UserError, match=told):
         collect([folder])
+
+
+def test_an_official_metric_is_a_column_of_its_own(score):
+    folder = score("sft", correct=60, silent=30, keeps=True)
+    tasks = json.loads((folder / "results.json").read_text())["tasks"]
+    official = tasks["arithmetic"] | {"metric": "official", "accuracy": 0.8}
+    change(folder, tasks={**tasks, "arithmetic zh": official})
+    [result] = collect([folder])
+    assert list(result.tasks) == ["arithmetic", "arithmetic zh"]
+    assert result.tasks["arithmetic zh"].accuracy == 0.8  # instructions are followed, not prompts
+    assert result.tasks["arithmetic"].no_answer_kind == "wilson"
+    assert set(read_runs(result)) == {"arithmetic"}  # no share of samples to count pairs of
+    told = compare_scores([folder], [folder], resamples=10, seed=0)
+    assert set(told["tasks"]) == {"arithmetic"}
 
 
 def test_half_a_file_and_no_file_are_told(score, tmp_path):

@@ -13,7 +13,7 @@ from marco.reporting.paper import load_paper
 from marco.reporting.table import RowSpec, write_table
 
 ROWS = [RowSpec("sft", "SFT"), RowSpec("dpo", "+ DPO"), RowSpec("joint", "+ joint loss, α = 1")]
-FILES = {"table.md", "table.csv", "table.tex", "table.png", "table.svg"}
+FILES = {"table.md", "table.csv", "table.tex", "table.json", "table.png", "table.svg"}
 
 
 def write(out, folders, rows=ROWS, name="step_by_step", paper="step_by_step", **status):
@@ -72,7 +72,9 @@ def test_paired_rows_tell_how_they_are_compared(score, tmp_path):
 def test_tries_tell_their_interval(score, tmp_path):
     text = write(tmp_path, [score("sft", correct=80, tries=4)], rows=ROWS[:1])
     assert "several samples a problem (tries, turns): bootstrap over the n problems (BCa)" in text
-    assert "| SFT | 100 × 1 | 80.0 [" in text and "Wilson" not in text
+    assert "| SFT | 100 × 1 | 80.0 [" in text
+    # No answer is missing in any: a bootstrap over the problems would have no width.
+    assert "one seed, and where all problems have the same share: Wilson's score interval" in text
 
 
 def test_several_seeds_tell_their_number_and_their_interval(score, tmp_path):

@@ -1,8 +1,16 @@
+from fractions import Fraction
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marco.tasks.answers import canonical, extract_number, verify_number
+from marco.search.pattern import ANSWER
+from marco.tasks.answers import THOUGHTS, extract_number, final_part, verify_number
+from marco.tasks.numbers import canonical, value_of
+
+KINDS = sorted((Path(__file__).parents[2] / "conf" / "kinds").glob("*.yaml"))
 
 CASES = [
     # The answer tag: the last closed one, the last number in it.
@@ -88,11 +96,86 @@ CASES = [
     ("<think>the answer is 46</think>", None, "no rule applies"),
     ("<|begin_of_thought|>#### 5<|end_of_thought|>\n#### 46", "46", "hashes"),
     ("<|begin_of_thought|>#### 5", None, "no rule applies"),
+    # A number is taken whole: powers of ten, fractions, sums, and thousands with spaces.
+    ("so \\boxed{" + "0" * 38 + "18999}", "18999", "box"),
+    ("so \\boxed{1e5}", "100000", "box"),
+    ("The answer is 18e3.", "18000", "phrase"),
+    ("#### 18/2", "9", "hashes"),
+    ("#### 18/7", "18/7", "hashes"),
+    ("#### 1/8", "0.125", "hashes"),
+    ("so \\boxed{36/2}", "18", "box"),
+    ("so \\boxed{\\frac{36}{2}}", "18", "box"),
+    ("so \\boxed{2^{18}}", "262144", "box"),
+    ("The answer is $2^{18}$.", "262144", "phrase"),
+    ("so \\boxed{(10+8)*2-1}", "35", "box"),
+    ("so \\boxed{-2^2}", "-4", "box"),
+    ("The answer is 12 1/2.", "12.5", "phrase"),
+    ("so \\boxed{1 000}", "1000", "box"),
+    ("so \\boxed{1\\,000}", "1000", "box"),
+    ("so \\boxed{1\u2009000\u2009000}", "1000000", "box"),
+    ("The answer is 1 000.", "1000", "phrase"),
+    ("so \\boxed{x = 18}", "18", "box"),
+    ("so \\boxed{18 \\text{ pens}}", "18", "box"),
+    ("so \\boxed{Tom has 18 pens}", "18", "box"),
+    ("The answer is $18/hour.", "18", "phrase"),
+    ("<answer>46!</answer>", "46", "tag"),
+    # A sign may stand apart, where it is no list's mark and no dash.
+    ("The answer is - 18", "-18", "phrase"),
+    ("#### - 18", "-18", "hashes"),
+    ("so \\boxed{- 18}", "-18", "box"),
+    ("The answer is:\n- 18 pens", "18", "phrase"),
+    ("The answer is \u2013 18", "18", "phrase"),
+    ("The answer is \u201318", "-18", "phrase"),
+    # What cannot be read as one number is an answer, and no number.
+    ("The answer is 1,8000", "1,8000", "phrase"),
+    ("so \\boxed{1,8000}", "1,8000", "box"),
+    ("The answer is 1.2.3", "1.2.3", "phrase"),
+    ("so \\boxed{18!}", "18!", "box"),
+    ("so \\boxed{x_{18}}", "x_{18}", "box"),
+    ("so \\boxed{x^{18}}", "x^{18}", "box"),
+    ("so \\boxed{18x}", "18x", "box"),
+    ("so \\boxed{1 8}", "1 8", "box"),
+    ("so \\boxed{17, 18}", "17, 18", "box"),
+    ("so \\boxed{17 or 18}", "17 or 18", "box"),
+    ("so \\boxed{9\\sqrt{18}}", "9\\sqrt{18}", "box"),
+    (
+        "so \\boxed{\\begin{pmatrix}1\\\\18\\end{pmatrix}}",
+        "\\begin{pmatrix}1\\\\18\\end{pmatrix}",
+        "box",
+    ),
+    ("The answer is $18\\sqrt{2}$", "18\\sqrt{2}", "phrase"),
+    ("The answer is 18(3)", "18(3)", "phrase"),
+    ("The answer is 18k.", "18k", "phrase"),
+    ("The answer is 3\u00bd.", "3\u00bd", "phrase"),
     # No answer: the last number is not taken for one.
     ("7 * 6 = 42, 42 + 4 = 46", None, "no rule applies"),
     ("", None, "no rule applies"),
     ("I answered 46.", None, "no rule applies"),
 ]
+
+
+@pytest.mark.parametrize(("opening", "closing"), THOUGHTS)
+def test_thoughts_hold_no_answer(opening: str, closing: str) -> None:
+    """Of every kind of thought alike."""
+    said = "\nThe answer is 18"
+    assert extract_number(opening + said) == (None, "no rule applies")
+    assert final_part(opening + said) == ""
+    assert extract_number(f"{opening}{said}{closing}") == (None, "no rule applies")
+    assert extract_number(f"{opening}\n5\n{closing}\n<answer>18</answer>{opening}") == ("18", "tag")
+    assert extract_number(f"5{closing}{said}")[0] == "18"
+    assert extract_number(f"The answer is 5. {opening}{said}")[0] == "5"
+
+
+def test_a_thought_in_another_ends_with_the_outer_one() -> None:
+    assert final_part("<think>so <reflection> wait </think> 18") == "18"
+    assert final_part("<think>so <reflection> wait </reflection> 18") == ""
+
+
+@pytest.mark.parametrize("file", KINDS, ids=lambda file: file.stem)
+def test_every_kind_of_node_is_a_thought_but_the_answer(file: Path) -> None:
+    kinds = yaml.safe_load(file.read_text("utf-8"))
+    tags = {kind["tag"] for name, kind in kinds.items() if name != ANSWER}
+    assert {(f"<{tag}>", f"</{tag}>") for tag in tags} <= set(THOUGHTS)
 
 
 @pytest.mark.parametrize(("response", "answer", "rule"), CASES)
@@ -129,6 +212,31 @@ def test_any_text_gives_a_verdict(response: str, gold: str) -> None:
 def test_every_way_to_write_an_integer_reads_the_same(number: int) -> None:
     for written in (f"{number}", f"{number:,}", f"{number}.00", f"{number:,}.0"):
         assert extract_number(f"<answer>{written}</answer>")[0] == str(number) == canonical(written)
+        assert extract_number(f"The answer is {written} pens.")[0] == str(number)
+
+
+@given(
+    st.integers(2, 10**30),
+    st.sampled_from(
+        [",", ".", "^", "e", "E", "/", "*", "+", "-", "_", "!", " ", ":", "x", "(", "^{"]
+    ),
+    st.integers(2, 10**5),
+    st.sampled_from(
+        ["\\boxed{{{}}}", "<answer>{}</answer>", "The answer is {}", "#### {}", "A: {}"]
+    ),
+)
+def test_no_part_of_a_number_counts(number: int, join: str, more: int, frame: str) -> None:
+    """A `!` or a space after an answer in words is none of the number's."""
+    if frame[0] in "\\<" or join not in "! x:":
+        assert extract_number(frame.format(f"{number}{join}{more}"))[0] != str(number)
+
+
+@given(st.lists(st.tuples(st.sampled_from("+-*/"), st.integers(1, 99)), max_size=6))
+def test_arithmetic_is_exact(terms: list[tuple[str, int]]) -> None:
+    text = "7" + "".join(f" {sign} {n}" for sign, n in terms)
+    value = eval("Fraction(7)" + "".join(f" {sign} Fraction({n})" for sign, n in terms))
+    found = value_of(text)
+    assert found is not None and Fraction(found) == value
 
 
 @pytest.mark.parametrize(
@@ -143,6 +251,12 @@ def test_every_way_to_write_an_integer_reads_the_same(number: int) -> None:
         ("nan", None),
         ("inf", None),
         ("1e999999", None),
+        ("1e-999999999", None),
+        ("9" * 5000, None),
+        ("1,8000", None),
+        ("1 000", "1000"),
+        ("1 8", None),
+        ("1e-2", "0.01"),
     ],
 )
 def test_canonical(text: str, number: str | None) -> None:

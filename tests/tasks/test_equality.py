@@ -145,6 +145,9 @@ PARTS_EQUAL = [
     (r"0.56 = 56\%", "0.56"),
     ("0.56", r"0.56 = 56\%"),
     (r"\pi \approx 3.14", r"\pi"),
+    (r"\sqrt{68} \approx 8.25", "8.25"),
+    (r"\text{Area} \approx 5", "5"),
+    (r"x = \frac{1}{3} \approx 0.33", r"\frac{1}{3}"),
     # Bases.
     ("1011_{2}", "1011_2"),
     ("1011", "1011_2"),
@@ -152,6 +155,23 @@ PARTS_EQUAL = [
     (r"\text{A5}_{11}", "A5_{11}"),
 ]
 PARTS_DIFFERENT = [
+    # Several guesses in one answer.
+    ("\u2248".join(map(str, range(1, 241))), "233"),
+    (r"1 \approx 233", "233"),
+    (r"\frac{1}{3} \approx 0.5", "0.33"),
+    ("233=1", "233"),
+    ("1,2,233", "233"),
+    ("1 or 233", "233"),
+    (r"1\text{ or }233", "233"),
+    (r"\{1,233\}", "233"),
+    (r"233 \pm 0", "233"),
+    ("(1,233)", "233"),
+    ("1 233", "233"),
+    (r"\begin{matrix}1\\233\end{matrix}", "233"),
+    ("(C) (D) (E)", r"\text{(C)}"),
+    ("(C) D", "C"),
+    ("(C): (D)", "C"),
+    ("C, D", "C"),
     ("", "5"),
     ("10001", "10000"),
     ("10000000000000001", "10000000000000000"),
@@ -317,6 +337,16 @@ ALGEBRA_DIFFERENT = [
     ("7 cm", "7 m"),
     (r"\text{even}", "2"),
     (r"f(x)", "x"),
+    # Several guesses in one answer.
+    (r"1 \quad 233", "233"),
+    (r"1 \\ 233", "233"),
+    ("1 | 233", "233"),
+    (r"1 \equiv 233", "233"),
+    (r"1 \to 233", "233"),
+    (r"1 \lor 233", "233"),
+    (r"\{1\} \cup \{233\}", "233"),
+    (r"1 \leq 233", "233"),
+    (r"233\text{ or 1}", "233"),
 ]
 
 
@@ -343,3 +373,9 @@ def test_algebra(pairs: list[tuple[str, str]], expected: str) -> None:
     verdicts = grade([(f"\\boxed{{{p}}}", gold) for p, gold in pairs], settings())
     other = [(pair, v) for pair, v in zip(pairs, verdicts, strict=True) if v.verdict != expected]
     assert not other and not any(v.is_flagged for v in verdicts)
+
+
+def test_gold_answers_beyond_what_python_reads() -> None:
+    """Python reads integers of 4,300 digits."""
+    assert [v.verdict for v in grade([("\\boxed{5}", "9" * 5000)] * 2, settings())] == ["wrong"] * 2
+    assert compare("9" * 5000, "9" * 5000) is True

@@ -7,7 +7,29 @@ from pathlib import Path
 import pytest
 
 from marco.errors import UserError
-from marco.tasks.files import read_rows
+from marco.tasks.files import id_of, read_rows
+from tests.tasks import (
+    test_aime,
+    test_arithmetic,
+    test_blocksworld,
+    test_gsm8k,
+    test_ifeval,
+    test_letter_count,
+    test_math,
+    test_multi_if,
+)
+
+INSTRUCTIONS = json.dumps([{"id": "punctuation:no_comma", "kwargs": {}}])
+TASKS = {
+    "aime": (test_aime.task, "5"),
+    "arithmetic": (test_arithmetic.task, "5"),
+    "blocksworld": (test_blocksworld.task, test_blocksworld.GOLD),
+    "gsm8k": (test_gsm8k.task, "5"),
+    "ifeval": (test_ifeval.task, INSTRUCTIONS),
+    "letter_count": (test_letter_count.task, "5"),
+    "math": (test_math.task, "5"),
+    "multi_if": (test_multi_if.task, INSTRUCTIONS),
+}
 
 ROWS = [{"id": "a", "problem": "1,\n2"}, {"id": "b", "problem": "é"}]
 
@@ -20,6 +42,11 @@ def test_every_form_holds_the_same_rows(tmp_path: Path) -> None:
         "c.json": json.dumps(ROWS, indent=1).encode(),
         "d.json": lines.encode(),
         "e.csv": 'id,problem\na,"1,\n2"\nb,é\n'.encode(),
+        "f.csv": 'id,problem\na,"1,\n2"\nb,é\n'.encode("utf-8-sig"),
+        "g.csv.gz": gzip.compress('id,problem\na,"1,\n2"\nb,é\n'.encode()),
+        "h.json.gz": gzip.compress(json.dumps(ROWS).encode()),
+        "i.json": json.dumps(ROWS).encode("utf-8-sig"),
+        "j.jsonl": lines.encode("utf-8-sig"),
     }
     for name, data in forms.items():
         (tmp_path / name).write_bytes(data)
@@ -49,3 +76,23 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, name, data, told) -> Non
         read_rows(tmp_path / name)
     with pytest.raises(UserError, match="cannot read .*nowhere"):
         read_rows(tmp_path / "nowhere" / name)
+
+
+def test_the_first_id_that_is_one() -> None:
+    assert id_of({"id": None, "key": "a"}, "id", "key") == "a"
+    assert id_of({"id": 0, "key": "a"}, "id", "key") == "0"
+    assert id_of({"id": " "}, "id") is None and id_of({}, "id") is None
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_null_id_is_none(tmp_path: Path, name: str) -> None:
+    """Such problems are numbered, as those without an id."""
+    make, gold = TASKS[name]
+    rows = [{"id": None, "problem": "1?", "answer": gold}, {"problem": "2?", "answer": gold}]
+    file = tmp_path / "p.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [problem.id for problem in make().read(file)] == [f"{name}-0", f"{name}-1"]
+    numbered = {"gsm8k": "gsm8k-test", "math": "math-test"}.get(name)
+    if numbered:
+        found = make(test_file=str(file)).problems("test")
+        assert [problem.id for problem in found] == [f"{numbered}-0", f"{numbered}-1"]

@@ -7,6 +7,8 @@ import pytest
 from marco.errors import UserError
 from marco.tasks.gsm8k import EXAMPLES, GSM8K, GSM8KConfig
 
+GRADED = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
+MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 BENCHMARK = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "test.jsonl"
 
 
@@ -110,3 +112,18 @@ def test_every_gold_answer_of_the_benchmark_is_read() -> None:
 def test_no_example_is_a_problem_of_the_benchmark() -> None:
     problems = {p.problem.casefold() for p in task(test_file=str(BENCHMARK)).problems("test")}
     assert not problems & {example.problem.casefold() for example in EXAMPLES}
+
+
+@pytest.mark.skipif(not GRADED.is_file(), reason="no graded outputs beside the repository")
+def test_agreement_with_the_marks_of_real_outputs() -> None:
+    """Four models' published outputs; the gold answers end in `A: 18`."""
+    gsm8k, agree, count = task(), 0, 0
+    for n, line in enumerate(GRADED.read_text("utf-8").splitlines(), 1):
+        row = json.loads(line)
+        gold = row["ground_truth"].rpartition("A: ")[2]
+        problem = gsm8k.parse({"problem": row["question"], "answer": gold}, n, "graded")
+        for model in MODELS:
+            verdict = gsm8k.verify(row[model]["solution"], problem)
+            agree += (verdict.verdict == "correct") == row[model]["is_correct"]
+            count += 1
+    assert count == 5276 and agree / count >= 0.99, f"{agree} of {count} marks"

@@ -1,6 +1,9 @@
 """Whatever a model writes gets a verdict. A task is added to `TASKS`, with a problem of its own."""
 
 import json
+import resource
+import statistics
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -9,10 +12,38 @@ from hypothesis import strategies as st
 
 from marco.tasks.problem import Problem
 from marco.tasks.task import Task
-from tests.tasks import test_aime, test_arithmetic, test_gsm8k, test_letter_count, test_math
+from tests.tasks import (
+    test_aime,
+    test_arithmetic,
+    test_blocksworld,
+    test_gsm8k,
+    test_ifeval,
+    test_letter_count,
+    test_math,
+    test_multi_if,
+)
 from tests.tasks.test_equality import settings as grading
 
-QUICK = grading(limit_s=1, max_characters=500)
+LIMIT_S = 1.0
+# Beyond the time-out of a comparison: a worker that was killed starts anew, on a busy machine.
+MARGIN_S = 30.0
+GROWTH_MB = 500  # of this process; workers have limits of their own
+QUICK = grading(limit_s=LIMIT_S, max_characters=500)
+INSTRUCTIONS = (
+    ("punctuation:no_comma", {}),
+    ("keywords:existence", {"keywords": ["the"]}),
+    ("language:response_language", {"language": "en"}),
+    ("length_constraints:number_words", {"relation": "at least", "num_words": 100}),
+    ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 99_999}),
+    ("detectable_format:json_format", {}),
+    ("detectable_format:title", {}),
+    ("startend:quotation", {}),
+    (
+        "change_case:capital_word_frequency",
+        {"capital_relation": "at least", "capital_frequency": 999_999},
+    ),
+)
+FOLLOWED = json.dumps([{"id": id, "kwargs": kwargs} for id, kwargs in INSTRUCTIONS])
 TASKS: dict[str, tuple[Callable[[], Task], str]] = {
     "arithmetic": (test_arithmetic.task, "46"),
     "gsm8k": (test_gsm8k.task, "46"),
@@ -20,6 +51,9 @@ TASKS: dict[str, tuple[Callable[[], Task], str]] = {
     "math, a set": (lambda: test_math.task(grading=QUICK), "(-\\infty, 2) \\cup (3, \\infty)"),
     "aime": (lambda: test_aime.task(grading=QUICK), "46"),
     "letter_count": (test_letter_count.task, "3"),
+    "blocksworld": (test_blocksworld.task, test_blocksworld.GOLD),
+    "ifeval": (test_ifeval.task, FOLLOWED),
+    "multi_if": (test_multi_if.task, FOLLOWED),
 }
 
 ORDINARY = (
@@ -41,7 +75,9 @@ BAIT = (
     r"\begin{matrix}", r"\end{matrix}", "<think>", "</think>", "<answer>", "</answer>", "####",
     "<|begin_of_thought|>", "the answer is ", "A:", "<|im_end|>", "<|endoftext|>", "\x00",
     "\x1b[2J", "\u202e", "\ud800", "\udfff", "\U0001f600", "\u0664", "import os", "{{7*7}}",
-    "%s%n", "<script>", "__class__",
+    "%s%n", "<script>", "__class__", "<reflection>", "</reflection>", "[PLAN]", "[PLAN END]",
+    "pick up the red block\n", "stack ", "unstack a b ", "(", "AB's ", "Aa ",
+    "\u0928\u092e\u0964", "\u4f60", "***", "* ", "<<", "\u2248", "e9", "/2", "1,8000 ",
 )  # fmt: skip
 FRAMES = (
     "{}", "\\boxed{{{}}}", "<answer>{}</answer>", "The answer is {}.", "The answer is ${}$.",
@@ -74,37 +110,58 @@ def outputs(most: int) -> st.SearchStrategy[str]:
     return st.one_of(framed, framed, st.lists(framed, max_size=3).map(" ".join))
 
 
-def check(name: str, responses: list[str]) -> None:
+def check(name: str, responses: list[str], *, together: int = 1) -> list[float]:
+    """The seconds of each verdict; of `together` asked for at once, the mean."""
     make, gold = TASKS[name]
-    problem = Problem(id="p", problem="?", answer=gold)
-    verdicts = make().verify_all([(response, problem) for response in responses])
-    assert len(verdicts) == len(responses)
-    for verdict in verdicts:
-        assert verdict.verdict in ("correct", "wrong", "no_answer")
-        assert (verdict.verdict == "no_answer") == (verdict.answer is None)
-        assert verdict.verdict == "wrong" or not verdict.is_flagged
-        assert json.dumps([verdict.answer, verdict.why])
+    problem, task, seconds = Problem(id="p", problem="?", answer=gold), make(), []
+    for start in range(0, len(responses), together):
+        lot = responses[start : start + together]
+        started = time.perf_counter()
+        verdicts = task.verify_all([(response, problem) for response in lot])
+        seconds += [(time.perf_counter() - started) / len(lot)] * len(lot)
+        assert len(verdicts) == len(lot)
+        for verdict in verdicts:
+            assert verdict.verdict in ("correct", "wrong", "no_answer")
+            assert (verdict.verdict == "no_answer") == (verdict.answer is None)
+            assert verdict.verdict == "wrong" or not verdict.is_flagged
+            assert json.dumps([verdict.answer, verdict.why, dict(verdict.details)])
+        assert seconds[-1] < LIMIT_S + MARGIN_S, lot[0][:100]
+    return seconds
 
 
-TOGETHER = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+def check_many(name: str, most: int, *, size: int, examples: int, together: int = 1) -> None:
+    """Verdicts on `size` outputs for each of the examples; their median and this process's peak."""
+    seconds: list[float] = []
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=tuple(HealthCheck))  # type: ignore[arg-type]
+    @given(responses=st.lists(outputs(most), min_size=size, max_size=size))
+    def every_output_gets_a_verdict(responses: list[str]) -> None:
+        seconds.extend(check(name, responses, together=together))
+
+    check(name, ["\\boxed{x^2 + 1}", "The answer is 46."])  # the workers have started
+    before = peak_mb()
+    every_output_gets_a_verdict()
+    assert len(seconds) >= size * examples
+    assert statistics.median(seconds) < 1
+    assert peak_mb() - before < GROWTH_MB
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @pytest.mark.parametrize("name", TASKS)
-@settings(max_examples=20, **TOGETHER)  # type: ignore[arg-type]
-@given(responses=st.lists(outputs(100_000), min_size=20, max_size=20))
-def test_every_output_gets_a_verdict(name: str, responses: list[str]) -> None:
-    """400 outputs a task."""
-    check(name, responses)
+def test_every_output_gets_a_verdict(name: str) -> None:
+    """260 outputs a task, 2,340 in all."""
+    check_many(name, 100_000, size=20, examples=13)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("part", range(4))
-@settings(max_examples=43, **TOGETHER)  # type: ignore[arg-type]
-@given(responses=st.lists(outputs(1_000_000), min_size=100, max_size=100))
-def test_100_000_outputs_get_a_verdict(name: str, part: int, responses: list[str]) -> None:
-    """4,300 a task and part."""
-    check(name, responses)
+def test_100_000_outputs_get_a_verdict(name: str, part: int) -> None:
+    """2,800 a task and part."""
+    check_many(name, 1_000_000, size=100, examples=28, together=100)
 
 
 def megabytes(frames: Sequence[str]) -> list[str]:
@@ -119,4 +176,4 @@ def test_a_megabyte_of_one_piece() -> None:
 @pytest.mark.torture
 @pytest.mark.parametrize("name", TASKS)
 def test_a_megabyte_of_one_piece_everywhere(name: str) -> None:
-    check(name, megabytes(FRAMES))
+    check(name, megabytes(FRAMES), together=20)

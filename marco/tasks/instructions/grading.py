@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marco.errors import UserError
-from marco.tasks.answers import final_part
 from marco.tasks.instructions.rules import Checker, Rules, checked_kwargs
+from marco.tasks.untagged import spoken_part
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG, Verdict
 
 SHOWN = 200  # characters of a text that a verdict shows
@@ -49,7 +49,7 @@ def verify(response: str, gold: str, *, rules: Rules) -> Verdict:
     """
     instructions = json.loads(gold)
     ids = [instruction["id"] for instruction in instructions]
-    text = final_part(response)
+    text = spoken_part(response)
     if not text:
         details = {"instructions": ids, "strict": [False] * len(ids), "loose": [False] * len(ids)}
         return Verdict(NO_ANSWER, None, "nothing is said outside thoughts", details=details)

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, PositiveInt
 
 from marco.errors import UserError
-from marco.tasks.answers import final_part
 from marco.tasks.files import distinct, load_rows
 from marco.tasks.instructions import grading
 from marco.tasks.instructions.rules import Rules
 from marco.tasks.problem import Problem, Split
 from marco.tasks.task import Task, share_out
+from marco.tasks.untagged import spoken_part
 from marco.tasks.verdict import Verdict
 
 
@@ -51,7 +51,7 @@ class InstructionTask(Task):
         return grading.verify(response, problem.answer, rules=self.rules)
 
     def answer_of(self, response: str, problem: Problem) -> str | None:
-        text = final_part(response)
+        text = spoken_part(response)
         return grading.shortened(text) if text else None
 
     def gold_of(self, ids: Any, kwargs: Any, where: str) -> str:

@@ -1,0 +1,280 @@
+"""Lengths of chains and responses in tokens: histogram and kernel density, task by task.
+
+After figure 3 of arXiv 2503.01461: the shortest, medium and longest chains of each task.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from marco.data.buckets import Bucket, in_bucket
+from marco.data.chains import Encode, chains_of
+from marco.errors import UserError
+from marco.reporting.figures import style
+from marco.reporting.figures.samples import read_samples
+from marco.reporting.figures.style import INK
+from marco.reporting.results import Result
+from marco.reporting.rows import RowSpec
+from marco.search.tree import Tree
+from marco.stages import MANIFEST, read_manifest
+from marco.tasks.verdict import CORRECT
+
+BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
+# The columns of a dataset that tell lengths, and what they are of.
+SIDES = {"tokens": "SFT", "chosen_tokens": "chosen", "rejected_tokens": "rejected"}
+MOST_BINS = 40
+STEPS = (1, 2, 5, 10, 20, 25, 50)  # widths of a bin in tokens, and ten, a hundred times them
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of chains of a task: `series` says what they are, `strip` of which bucket or row."""
+
+    task: str
+    strip: str
+    series: str
+    tokens: tuple[int, ...]
+
+
+def of_trees(trees: Iterable[Tree], *, encode: Encode) -> list[Lengths]:
+    """The correct chains of each tree, in its shortest, medium and longest third, by task.
+
+    `encode` is the student's tokenizer. UserError where no tree has a correct chain.
+    """
+    found: list[Lengths] = []
+    for tree in trees:
+        correct = [chain for chain in chains_of(tree, encode) if chain.verdict == CORRECT]
+        for bucket in BUCKETS[:3]:
+            tokens = tuple(chain.tokens for chain in in_bucket(correct, bucket))
+            found.append(Lengths(tree.task, bucket, "correct chains", tokens))
+    return _merged(found, "no tree holds a correct chain")
+
+
+def of_datasets(folders: Mapping[str, Sequence[Path]]) -> list[Lengths]:
+    """SFT, chosen and rejected chains by bucket, of the dataset folders of each task.
+
+    UserError for a folder without a dataset that tells buckets and tokens.
+    """
+    import datasets
+
+    found: list[Lengths] = []
+    for task, folder in ((task, folder) for task, own in folders.items() for folder in own):
+        try:
+            data: Any = datasets.load_from_disk(str(folder / "dataset"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{folder} holds no dataset: give one that train.py has made"
+            ) from error
+        columns = [name for name in SIDES if name in data.column_names]
+        if not columns or "bucket" not in data.column_names:
+            raise UserError(f"{folder}: its dataset does not tell bucket and tokens of its chains")
+        rows = data.select_columns(["bucket", *columns])
+        found += [
+            Lengths(task, row["bucket"], SIDES[name], (row[name],))
+            for name in columns
+            for row in rows
+        ]
+    return _merged(found, "there is no dataset")
+
+
+def dataset_folders(students: Iterable[Path]) -> dict[str, list[Path]]:
+    """The datasets that students, and the ones that they start from, were trained on, by task.
+
+    A dataset that was taken from no trees of ours stands under its own name. UserError for a folder
+    that is no finished stage.
+    """
+    found: dict[str, list[Path]] = {}
+    left = list(students)
+    while left:
+        inputs = read_manifest(left.pop(0))["inputs"]
+        if "dataset" in inputs:
+            folder = Path(inputs["dataset"]["path"])
+            own = found.setdefault(_task_of(folder), [])
+            own += [folder] * (folder not in own)
+        start = Path(inputs["start"]["path"]) if "start" in inputs else None
+        if start is not None and (start / MANIFEST).is_file():
+            left.append(start)
+    return found
+
+
+def of_scores(rows: Sequence[RowSpec], results: Sequence[Result]) -> list[Lengths]:
+    """Tokens of the responses by task and row, all seeds, tries and turns together.
+
+    Rows without samples are left out. UserError where no row has some that tell their tokens.
+    """
+    found = [
+        Lengths(task, row.title, "responses", (sample["tokens"],))
+        for row, _, samples in read_samples(rows, results, columns=["tokens"])
+        for task, own in samples.items()
+        for sample in own
+        if sample["tokens"] is not None
+    ]
+    return _merged(found, "no sample tells its tokens")
+
+
+def _task_of(dataset: Path) -> str:
+    inputs = read_manifest(dataset)["inputs"]
+    trees = Path(inputs["trees"]["path"]) if "trees" in inputs else None
+    if trees is None or not (trees / MANIFEST).is_file():
+        return dataset.name
+    return read_manifest(trees)["labels"]["task"]["name"]
+
+
+def _merged(found: Iterable[Lengths], nothing: str) -> list[Lengths]:
+    """One of each task, strip and series, strips that are buckets in their order."""
+    tokens: dict[tuple[str, str, str], list[int]] = {}
+    for one in found:
+        tokens.setdefault((one.task, one.strip, one.series), []).extend(one.tokens)
+    merged = [Lengths(*names, tuple(own)) for names, own in tokens.items() if own]
+    if not merged:
+        raise UserError(f"{nothing}: there are no lengths to show")
+    places: dict[str, int] = {bucket: place for place, bucket in enumerate(BUCKETS)}
+    return sorted(merged, key=lambda one: places.get(one.strip, len(places)))
+
+
+def density(tokens: Sequence[int], at: Sequence[float]) -> np.ndarray | None:
+    """Gaussian kernel density per token at the places `at` >= 0; None where no value varies.
+
+    What a kernel would put below 0 is reflected, so that all of it lies where lengths can be. The
+    bandwidth is Silverman's rule of thumb (1986, equation 3.31),
+    0.9 min(sd, interquartile range / 1.34) n^(-1/5), by the sd alone where the quartiles are equal.
+    """
+    values, counts = np.unique(np.asarray(tokens, dtype=float), return_counts=True)
+    if len(values) < 2:
+        return None
+    spread = float(np.std(tokens, ddof=1))
+    quartiles = float(np.subtract(*np.quantile(tokens, [0.75, 0.25]))) / 1.34
+    width = 0.9 * (min(spread, quartiles) or spread) * len(tokens) ** -0.2
+    places = np.asarray(at, dtype=float)[:, None]
+    kernels = np.exp(-(((places - values) / width) ** 2) / 2)
+    kernels += np.exp(-(((places + values) / width) ** 2) / 2)
+    return kernels @ counts / (len(tokens) * width * np.sqrt(2 * np.pi))
+
+
+@style.styled
+def length_histograms(name: str, lengths: Sequence[Lengths]) -> Figure:
+    """A column of strips for each task, one strip a bucket or row: histogram and kernel density.
+
+    Shares in % of a series' chains per bin of tokens; strips of a column have the same axes. Each
+    tells n and median. What lies far beyond the rest is not drawn, and told.
+    """
+    tasks = list(dict.fromkeys(one.task for one in lengths))
+    strips = list(dict.fromkeys(one.strip for one in lengths))
+    series = list(dict.fromkeys(one.series for one in lengths))
+    if not tasks:
+        raise UserError(f"{name}: there are no lengths to show")
+    down, across = style.panels(len(tasks))
+    tall = max(1.05 + 0.14 * (len(series) - 1), style.row_height(map(_label, strips)))
+    figure = style.begin(
+        f"{name}: lengths in tokens, histogram and kernel density",
+        width=2.5 + 3.4 * across,
+        height=0.9 + down * (len(strips) * tall + 0.5),
+    )
+    grid = figure.subplots(down * len(strips), across, squeeze=False)
+    for place in range(down * across):
+        band, column = divmod(place, across)
+        panels = list(grid[band * len(strips) : (band + 1) * len(strips), column])
+        if place < len(tasks):
+            _column(panels, tasks[place], strips, series, lengths)
+        else:
+            for axes in panels:
+                axes.remove()
+        if column == 0:
+            for axes, strip in zip(panels, strips, strict=True):
+                axes.set_ylabel(_label(strip), rotation=0, ha="right", va="center", labelpad=12)
+    figure.legend(
+        handles=[(Patch(**_area(i)), Line2D([], [], **_line(i))) for i in range(len(series))],
+        labels=series,
+        loc="outside lower left",
+        ncols=len(series),
+        frameon=False,
+        fontsize=9,
+        handlelength=3,
+    )
+    return figure
+
+
+def _column(
+    panels: list[Axes],
+    task: str,
+    strips: Sequence[str],
+    series: Sequence[str],
+    lengths: Sequence[Lengths],
+) -> None:
+    own = {(one.strip, one.series): one.tokens for one in lengths if one.task == task}
+    width, end = _bins([count for tokens in own.values() for count in tokens])
+    edges = np.arange(0, end + width, width)
+    at = np.linspace(0, edges[-1], 400)
+    peak = 0.0
+    for axes, strip in zip(panels, strips, strict=True):
+        told = []
+        for i, one in enumerate(series):
+            tokens = own.get((strip, one), ())
+            if not tokens:
+                continue
+            shares = 100 * np.histogram(tokens, edges)[0] / len(tokens)
+            axes.bar(edges[:-1], shares, width=width, align="edge", **_area(i))
+            curve = density(tokens, at)
+            if curve is not None:
+                axes.plot(at, 100 * width * curve, **_line(i))
+                peak = max(peak, float(100 * width * curve.max()))
+            peak = max(peak, float(shares.max()))
+            beyond = sum(count > edges[-1] for count in tokens)
+            rest = f", {beyond} beyond, to {max(tokens):,}" if beyond else ""
+            median = f"{float(np.median(tokens)):,.0f}"
+            label = f"{one}: " if len(series) > 1 else ""
+            told.append(f"{label}n = {len(tokens):,}, median {median}{rest}")
+        axes.annotate(
+            "\n".join(told) or "none",
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(0, 2),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+        )
+        if axes is panels[0]:
+            axes.set_title(task, loc="left", fontsize=10.5, pad=4 + 12 * max(1, len(told)))
+    for axes in panels:
+        axes.set_xlim(0, edges[-1])
+        axes.set_ylim(0, 1.05 * peak)
+        axes.locator_params(axis="y", nbins=3)
+        style.clear(axes, grid="both")
+        axes.tick_params(labelbottom=axes is panels[-1], labelsize=8)
+    per = "token" if width == 1 else f"{width} tokens"
+    panels[-1].set_xlabel(f"tokens (height: % of n per {per})", fontsize=9)
+
+
+def _bins(tokens: Sequence[int]) -> tuple[int, float]:
+    """Width of a bin, and where the axis ends: before what is three times as long as nearly all."""
+    most = max(tokens)
+    common = float(np.quantile(tokens, 0.99))
+    end = most if most <= 3 * common else 1.2 * common
+    best = max(end / MOST_BINS, 1.0)
+    automatic = np.histogram_bin_edges([count for count in tokens if count <= end], bins="auto")
+    best = max(best, float(automatic[1] - automatic[0]))
+    width = next(s * 10**p for p in range(9) for s in STEPS if s * 10**p >= best)
+    return width, float(width * max(1, 1 + np.ceil(end / width)))
+
+
+def _label(strip: str) -> str:
+    return style.wrapped(strip, 24)
+
+
+def _area(series: int) -> dict[str, Any]:
+    colour = style.COLOURS[series]
+    hatches = ("", "////", "....", "xxxx")
+    face = to_rgba(colour, 0.35) if series == 0 else "none"
+    return {"facecolor": face, "edgecolor": to_rgba(colour, 0.55), "hatch": hatches[series % 4]}
+
+
+def _line(series: int) -> dict[str, Any]:
+    return {"color": style.COLOURS[series], "linestyle": style.DASHES[series], "linewidth": 1.6}
