@@ -56,7 +56,7 @@ def test_trees_then_a_row_then_the_scores_of_its_student(place):
 
     trained = script("train.py", *SMALL, "recipe=masked_joint", cwd=cwd, outputs=outputs)
     assert trained.returncode == 0, trained.stdout + trained.stderr
-    student = next((outputs / "student").glob("masked_joint-*"))
+    student = next((outputs / "student").glob("conservative-joint-masked_all-*"))
     assert AutoTokenizer.from_pretrained(student).chat_template
     assert {"model.safetensors", "config.json", "README.md", "metrics.csv"} <= {
         path.name for path in student.iterdir()
