@@ -44,7 +44,7 @@ def request(key: str, *, n: int = 1, prompt: tuple[int, ...] = (1, 2, 3)) -> Req
     )
 
 
-def answered(engine: OpenAIEngine, *requests: Request, within_s: float = 20) -> list[Response]:
+def answered(engine: OpenAIEngine, *requests: Request, within_s: float = 60) -> list[Response]:
     """All responses, by the order of the requests; each comes once."""
     for each in requests:
         engine.submit(each)
@@ -110,7 +110,7 @@ def test_a_prompt_without_room_is_answered_here_and_a_long_one_gets_the_room_the
 
 def test_a_problem_stays_with_a_replica_and_problems_are_spread(serve: Any) -> None:
     servers = [serve() for _ in range(3)]
-    engine = OpenAIEngine("m", config(*servers, max_num_seqs=1000, hedge_after_s=None))
+    engine = OpenAIEngine("m", config(*servers, max_num_seqs=1000))
     requests = [request(f"p{p}/{i}/a", prompt=(p, i)) for i in range(4) for p in range(60)]
     answered(engine, *requests)
     engine.close()
@@ -142,7 +142,7 @@ def test_as_many_files_may_be_open_as_connections(monkeypatch: pytest.MonkeyPatc
 
 def test_a_full_replica_hands_on(serve: Any) -> None:
     servers = [serve(lambda _: "slow"), serve(lambda _: "slow")]
-    engine = OpenAIEngine("m", config(*servers, max_num_seqs=2, timeout_s=9, hedge_after_s=None))
+    engine = OpenAIEngine("m", config(*servers, max_num_seqs=2))
     answered(engine, *(request(f"same/{i}", prompt=(i,)) for i in range(4)))
     engine.close()
     assert [len(server.bodies) for server in servers] == [2, 2]
@@ -200,18 +200,18 @@ def test_a_slow_replica_is_not_waited_for_where_there_is_another(serve: Any) -> 
     engine = OpenAIEngine("m", config(slow, quick, timeout_s=50, hedge_after_s=0.1))
     started = time.monotonic()
     answered(engine, *(request(f"p{i}", prompt=(i,)) for i in range(8)))
-    assert time.monotonic() - started < 10
-    assert slow.bodies and len(quick.bodies) == 8
-    asked = len(slow.bodies)
+    assert time.monotonic() - started < 40
+    assert len(quick.bodies) == 8
     answered(engine, *(request(f"p{i}", prompt=(i,)) for i in range(8, 40)))
     engine.close()
-    assert asked >= 3 and len(slow.bodies) <= asked + 2  # taken out, but for the probes
+    asked = [body for body in slow.bodies if body["max_tokens"] > 1]  # the others are probes
+    assert 3 <= len(asked) <= 8  # taken out: none of the later ones came to it
+    assert all(body["prompt"][0] < 8 for body in asked)
 
 
 def test_where_no_other_has_room_nothing_is_asked_twice(serve: Any) -> None:
     servers = serve(lambda _: "slow"), serve(lambda _: "slow")
-    settings = config(*servers, max_num_seqs=2, timeout_s=9, hedge_after_s=0.1)
-    engine = OpenAIEngine("m", settings)
+    engine = OpenAIEngine("m", config(*servers, max_num_seqs=2, hedge_after_s=0.1))
     answered(engine, *(request(f"p{i}", prompt=(i,)) for i in range(4)))
     engine.close()
     assert sum(len(server.bodies) for server in servers) == 4
@@ -220,8 +220,8 @@ def test_where_no_other_has_room_nothing_is_asked_twice(serve: Any) -> None:
 def test_an_idle_engine_does_not_give_up_at_the_first_failure(serve: Any) -> None:
     troubles = iter(["error"])
     server = serve(lambda _: next(troubles, None))
-    engine = OpenAIEngine("m", config(server, give_up_after_s=0.5))
-    time.sleep(0.7)
+    engine = OpenAIEngine("m", config(server, give_up_after_s=1))
+    time.sleep(1.2)
     answered(engine, request("a"))
     engine.close()
 
@@ -257,7 +257,7 @@ def test_a_replica_that_dies_is_taken_out_probed_and_brought_back(
     told = capsys.readouterr().out
     assert f"{mortal.url} is taken out" in told
     mortal.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while f"{mortal.url} is back" not in told and time.monotonic() < end:
         time.sleep(0.05)
         told += capsys.readouterr().out
