@@ -5,7 +5,7 @@ means of such, each counted once. So problems are drawn again, within each langu
 figure is computed of each draw (BCa). Wilson's interval stands where it is one sample a problem
 that a figure counts, and where a draw says nothing: where a language has a single problem, or all
 draws are alike. There n is that of equally sure problems: L^2 / (1/n_1 + ... + 1/n_L) for L
-languages of n_1, ... problems.
+languages of n_1, ... problems. `marco.evaluation.paired` compares two students in the same way.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marco.evaluation.metrics import summarise
-from marco.evaluation.statistics import TIED, bca, upper_tail, wilson
+from marco.evaluation.statistics import ROUNDED, TIED, bca, upper_tail, wilson
 from marco.tasks.instructions.figures import GROUPS, OTHER
 
 Sample = Mapping[str, Any]
@@ -73,11 +73,11 @@ def official_scores(
     """
     if "official" not in figures:
         return Official(figures=figures)
-    by_cell = "turns_and_languages" in figures
-    draws = _Draws(samples, by_cell=by_cell, confidence=confidence, resamples=resamples, seed=seed)
-    told = figures | draws.intervals(draws.cells)
-    parts = {WHOLE: (told, draws.cells)}
-    if by_cell:
+    counts = Counts.of(samples)
+    draws = _Draws(counts, confidence=confidence, resamples=resamples, seed=seed)
+    told = figures | draws.intervals(counts.cells)
+    parts = {WHOLE: (told, counts.cells)}
+    if "turns_and_languages" in figures:
         for part, cells in draws.parts().items():
             told[part] = {
                 key: figures[part][key] | draws.intervals(own, pooled=part == "turns_pooled")
@@ -87,7 +87,7 @@ def official_scores(
         parts |= {group: (told["groups"][group], groups[group]) for group in groups}
     entries = {}
     for part, (own, cells) in parts.items():
-        rows = [row for row in samples if draws.cell_of(row) in cells]
+        rows = [row for row in samples if _cell(row) in cells]
         settings: Any = {"confidence": confidence, "resamples": resamples, "seed": seed}
         shares = summarise(rows, test_at=[], majority=False, **settings)
         entries[f"{name} {part}"] = {
@@ -102,41 +102,64 @@ def official_scores(
     return Official(figures=told, entries=entries)
 
 
-class _Draws:
-    """What each problem counts in each cell, and the same of problems drawn again."""
+def is_in(part: str, sample: Sample) -> bool:
+    """Whether the entry `<task> <part>` of a task counts a sample of it."""
+    return part in (WHOLE, _group(_cell(sample)[1]))
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        *,
-        by_cell: bool,
-        confidence: float,
-        resamples: int,
-        seed: int,
-    ) -> None:
-        self.by_cell, self.confidence, self.resamples = by_cell, confidence, resamples
-        self.rng = np.random.default_rng(seed)
-        self.cells = sorted({self.cell_of(sample) for sample in samples})
-        place = {cell: i for i, cell in enumerate(self.cells)}
-        problems: dict[tuple[str, Any], Floats] = {}
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counts:
+    """What each problem counts in each cell; problems are known by (language, id)."""
+
+    cells: tuple[Cell, ...]
+    problems: tuple[tuple[str, str], ...]
+    own: Floats  # [problems, cells, COUNTS]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> "Counts":
+        """The counts of graded samples (`id`, `turn`, `group`, `details`), all tries together."""
+        cells = sorted({_cell(sample) for sample in samples})
+        problems = sorted({_problem(sample) for sample in samples})
+        place, at = ({key: i for i, key in enumerate(keys)} for keys in (problems, cells))
+        own = np.zeros((len(problems), len(cells), COUNTS))
         for sample in samples:
-            turn, language = cell = self.cell_of(sample)
-            blank = np.zeros((len(self.cells), COUNTS))
-            own = problems.setdefault((language, sample["id"]), blank)
-            own[place[cell]] += _counts(sample)
-        self.languages = np.array([language for language, _ in problems])
-        self.own = np.stack(list(problems.values()))  # [problems, cells, COUNTS]
-        self.total = self.own.sum(axis=0)
+            own[place[_problem(sample)], at[_cell(sample)]] += _counts(sample)
+        return cls(cells=tuple(cells), problems=tuple(problems), own=own)
 
-    def cell_of(self, sample: Sample) -> Cell:
-        if not self.by_cell:
-            return "1", "all"
-        return str(sample.get("turn") or 1), str(sample.get("group") or "unknown")
+    @property
+    def languages(self) -> NDArray[np.str_]:
+        """The language of each problem."""
+        return np.array([language for language, _ in self.problems])
+
+    @property
+    def official(self) -> float:
+        """The mean of the four accuracies over the cells, in 0..1."""
+        return float(accuracies_of(self.own.sum(axis=0))[-1])
+
+    def asks_as(self, other: "Counts") -> bool:
+        """Whether the problems of both have the same instructions, turns and languages."""
+        if (self.cells, self.problems) != (other.cells, other.problems):
+            return False
+        asked, by_other = (
+            counts.own[..., INSTRUCTIONS] / np.maximum(counts.own[..., PROMPTS], 1)
+            for counts in (self, other)
+        )
+        return np.array_equal(asked, by_other)
+
+
+class _Draws:
+    """The figures of problems drawn again."""
+
+    def __init__(self, counts: Counts, *, confidence: float, resamples: int, seed: int) -> None:
+        self.cells, self.own, self.languages = counts.cells, counts.own, counts.languages
+        self.confidence, self.resamples = confidence, resamples
+        self.rng = np.random.default_rng(seed)
+        self.total = self.own.sum(axis=0)
 
     def parts(self) -> dict[str, dict[str, list[Cell]]]:
         """The cells of each figure, by the names of `by_turn_and_language`."""
         keys = {
-            "groups": lambda turn, language: GROUPS.get(language, OTHER),
+            "groups": lambda turn, language: _group(language),
             "turns": lambda turn, language: turn,
             "languages": lambda turn, language: language,
             "turns_and_languages": lambda turn, language: f"{turn}/{language}",
@@ -157,47 +180,90 @@ class _Draws:
         there = self.own[:, at, PROMPTS].sum(axis=1)
         n, sizes = int((there > 0).sum()), Counter(self.languages[there > 0].tolist())
         is_share = (pooled or len(at) == 1) and there.max() == 1
-        # Equally sure problems of all languages together.
-        sure = n if pooled else int(len(sizes) ** 2 / sum(1 / size for size in sizes.values()))
-        estimates = _accuracies(self.total[at], pooled=pooled)
-        values = _accuracies(self._drawn[:, at], pooled=pooled)
-        left_out = _accuracies(self.total[at] - self.own[:, at], pooled=pooled)
+        sure = n if pooled else equally_sure(self.languages[there > 0])
+        estimates = accuracies_of(self.total[at], pooled=pooled)
+        values = accuracies_of(self._drawn[:, at], pooled=pooled)
+        left_out = accuracies_of(self.total[at] - self.own[:, at], pooled=pooled)
         told: Figures = {"n": n}
         for i, name in enumerate(NAMES):
             estimate, bounds = float(estimates[i]), None
             if min(sizes.values()) > 1 and not (is_share and name.startswith("prompt")):
-                bounds = self._bca(values[:, i], left_out[:, i], estimate)
+                bounds = bca_of(
+                    values[:, i],
+                    left_out[:, i],
+                    estimate,
+                    languages=self.languages,
+                    confidence=self.confidence,
+                )
             kind = "wilson" if bounds is None else "bootstrap"
             bounds = bounds or wilson(estimate * sure, sure, confidence=self.confidence)
             told |= {f"{name}_interval": list(bounds), f"{name}_kind": kind}
         return told
 
-    def _bca(self, values: Floats, left_out: Floats, estimate: float) -> tuple[float, float] | None:
-        """Of a figure's drawn `values`, and those with each problem left out; None if all alike."""
-        values = values[~np.isnan(values)]
-        if np.ptp(values) < TIED:
-            return None
-        squares = cubes = 0.0
-        for name in set(self.languages.tolist()):
-            own = left_out[self.languages == name]
-            own = own[~np.isnan(own)]
-            influences = (own.mean() - own) * (len(own) - 1) / len(own) if len(own) else own
-            squares += float((influences**2).sum())
-            cubes += float((influences**3).sum())
-        skew = cubes / squares**1.5 / 6 if squares else 0.0
-        return bca(values, estimate, skew=skew, tail=upper_tail(self.confidence))
-
     @cached_property
     def _drawn(self) -> Floats:
-        """What each draw of problems counts in each cell: [resamples, cells, COUNTS]."""
-        drawn = np.zeros((self.resamples, len(self.cells), COUNTS))
-        for name in sorted(set(self.languages.tolist())):
-            own = self.own[self.languages == name]
-            # Problems that count alike are drawn together: how many of a kind come is multinomial.
-            kinds, times = np.unique(own.reshape(len(own), -1), axis=0, return_counts=True)
-            weights = self.rng.multinomial(len(own), times / len(own), size=self.resamples)
-            drawn += (weights @ kinds).reshape(drawn.shape)
-        return drawn
+        return draw(self.own, self.languages, resamples=self.resamples, rng=self.rng)
+
+
+def draw(
+    own: Floats, languages: NDArray[np.str_], *, resamples: int, rng: np.random.Generator
+) -> Floats:
+    """The sums of `own` [problems, ...] over problems drawn again: [resamples, ...].
+
+    Problems are drawn within their language, as many as it has.
+    """
+    drawn = np.zeros((resamples, *own.shape[1:]))
+    for name in sorted(set(languages.tolist())):
+        rows = own[languages == name].reshape((languages == name).sum(), -1)
+        # Problems that count alike are drawn together: how many of a kind come is multinomial.
+        kinds, times = np.unique(rows, axis=0, return_counts=True)
+        weights = rng.multinomial(len(rows), times / len(rows), size=resamples)
+        drawn += (weights @ kinds).reshape(drawn.shape)
+    return drawn
+
+
+def bca_of(
+    values: Floats,
+    left_out: Floats,
+    estimate: float,
+    *,
+    languages: NDArray[np.str_],
+    confidence: float,
+) -> tuple[float, float] | None:
+    """BCa interval of a figure from its drawn `values`; None where they all are alike.
+
+    `left_out` is the figure with each problem left out, in the order of `languages`.
+    """
+    values = values[~np.isnan(values)]
+    if np.ptp(values) < TIED:
+        return None
+    squares = cubes = 0.0
+    for name in set(languages.tolist()):
+        own = left_out[languages == name]
+        own = own[~np.isnan(own)]
+        influences = (own.mean() - own) * (len(own) - 1) / len(own) if len(own) else own
+        squares += float((influences**2).sum())
+        cubes += float((influences**3).sum())
+    skew = cubes / squares**1.5 / 6 if squares else 0.0
+    return bca(values, estimate, skew=skew, tail=upper_tail(confidence))
+
+
+def equally_sure(languages: NDArray[np.str_]) -> int:
+    """How many problems of one language are as sure as problems of these, each counted once."""
+    sizes = Counter(languages.tolist()).values()
+    return int(len(sizes) ** 2 / sum(1 / size for size in sizes) + ROUNDED)
+
+
+def _cell(sample: Sample) -> Cell:
+    return str(sample.get("turn") or 1), str(sample.get("group") or "unknown")
+
+
+def _problem(sample: Sample) -> tuple[str, str]:
+    return _cell(sample)[1], str(sample["id"])
+
+
+def _group(language: str) -> str:
+    return GROUPS.get(language, OTHER)
 
 
 def _counts(sample: Sample) -> list[int]:
@@ -205,7 +271,7 @@ def _counts(sample: Sample) -> list[int]:
     return [1, all(strict), all(loose), len(strict), sum(strict), sum(loose)]
 
 
-def _accuracies(counts: Floats, *, pooled: bool) -> Floats:
+def accuracies_of(counts: Floats, *, pooled: bool = False) -> Floats:
     """NAMES of counts [..., cells, COUNTS] over the cells: [..., 5]; nan where nothing is there."""
     if pooled:
         counts = counts.sum(axis=-2, keepdims=True)

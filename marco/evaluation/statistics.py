@@ -23,6 +23,7 @@ Kind = Literal["wilson", "bootstrap"]
 
 NORMAL = NormalDist()
 TIED = 1e-12  # resampled values this near to the estimate differ from it by rounding alone
+ROUNDED = 1e-9  # the same of sums of thousands of differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +192,24 @@ def sign_flips(differences: Sequence[int]) -> tuple[float, float]:
     seen = abs(sum(differences)) // shared
     beyond, same = float(chances[distances > seen].sum()), float(chances[distances == seen].sum())
     return min(1.0, beyond + same), min(1.0, beyond + same / 2)
+
+
+def drawn_sign_flips(
+    differences: NDArray[np.float64], *, draws: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """`sign_flips` of differences that are no whole numbers: (p, mid-p) by drawn sign patterns.
+
+    The pattern that was seen counts as one of them, so that p is at least 1 / (draws + 1), and at
+    most 5 % of equal students have a p of 5 %. Source: Phipson and Smyth 2010.
+    """
+    if not differences.any():
+        return 1.0, 1.0
+    # Differences of one size are flipped together: how many keep their sign is binomial.
+    sizes, times = np.unique(abs(differences[differences != 0]).round(12), return_counts=True)
+    sums = (2 * rng.binomial(times, 0.5, size=(draws, len(times))) - times) @ sizes
+    away = abs(sums) - abs(differences.sum())
+    beyond, same = int((away > ROUNDED).sum()), int((abs(away) <= ROUNDED).sum())
+    return (1 + beyond + same) / (1 + draws), (1 + beyond + same / 2) / (1 + draws)
 
 
 def difference_of_shares(

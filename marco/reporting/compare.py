@@ -78,12 +78,7 @@ def compare_scores(a: Sequence[Path], b: Sequence[Path], *, resamples: int, seed
     results = [result for side in sides.values() for result in side]
     confidence = confidence_of(results)
     assert confidence is not None  # there are results
-    # An official metric is no share of samples that pairs could be counted of.
-    tasks = [
-        task
-        for task, scores in results[0].tasks.items()
-        if scores.metric == "accuracy" and all(task in r.tasks for r in results)
-    ]
+    tasks = [task for task in results[0].tasks if all(task in r.tasks for r in results)]
     if not tasks:
         raise UserError("A and B share no task: evaluate both on one")
     runs = {name: [_samples(result) for result in side] for name, side in sides.items()}
@@ -175,7 +170,11 @@ def _told(found: Comparison, sentence: str) -> dict[str, Any]:
 
 def _lines(measure: str, found: dict[str, Any], confidence: float) -> list[str]:
     low, high = (100 * bound for bound in found["interval"])
-    test = {"mcnemar": "McNemar's exact test", "sign_flips": "exact test of sign flips"}
+    test = {
+        "mcnemar": "McNemar's exact test",
+        "sign_flips": "exact test of sign flips",
+        "drawn_sign_flips": "test of sign flips, drawn",
+    }
     return [
         f"  {measure}: A {found['a']:.1%}, B {found['b']:.1%}, A - B "
         f"{100 * found['difference']:+.1f} points, {100 * confidence:g} % interval "

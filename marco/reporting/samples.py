@@ -8,11 +8,12 @@ from typing import Any
 
 from marco.errors import UserError
 from marco.evaluation.metrics import votes_of
+from marco.evaluation.official import Counts, is_in
 from marco.evaluation.paired import Run
 from marco.reporting.results import Result
 
 FILE = "samples.jsonl"
-COLUMNS = ("id", "turn", "verdict", "answer", "vote", "prompt")
+COLUMNS = ("id", "turn", "group", "verdict", "details", "answer", "vote", "prompt")
 # A table is made from what lies on disk, by no config; each comparison draws from the start.
 RESAMPLES, SEED = 10_000, 0
 
@@ -20,8 +21,9 @@ RESAMPLES, SEED = 10_000, 0
 def read_runs(result: Result) -> dict[str, Run]:
     """The verdicts by task; {} where the samples are not kept beside the results.
 
-    Of tasks that are counted by the majority's vote, the votes. UserError for a line that is no
-    sample, and where samples and results are not of the same problems.
+    Of tasks that are counted by the majority's vote, the votes; of official metrics the samples of
+    their task, with what the metric counts. UserError for a line that is no sample, and where
+    samples and results are not of the same problems.
     """
     path = result.folder / FILE
     if not path.is_file():
@@ -32,16 +34,19 @@ def read_runs(result: Result) -> dict[str, Run]:
             rows.setdefault(task, []).append(row)
     runs = {}
     for task, scores in result.tasks.items():
-        if scores.metric == "official":  # a mean of ratios, of the samples of another task
-            continue
         own = rows.get(task, [])
+        if scores.metric == "official":
+            name, _, part = task.rpartition(" ")
+            own = [row for row in rows.get(name, []) if is_in(part, row)]
         run = Run.of(own, source=str(result.folder))
         if len(run.prompts) != scores.n:
             raise UserError(
                 f"{path} holds {len(run.prompts)} problems of {task}, and the results beside it "
                 f"tell of {scores.n}: evaluate again"
             )
-        if scores.counted == "votes":
+        if scores.metric == "official":
+            run = replace(run, counts=Counts.of(own))
+        elif scores.counted == "votes":
             votes = Run.of(votes_of(own) or own, source=run.source)
             run = replace(run, verdicts=votes.verdicts)
         runs[task] = run

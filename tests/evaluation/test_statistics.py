@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from marco.errors import UserError
 from marco.evaluation.statistics import (
     difference_of_shares,
+    drawn_sign_flips,
     mean_with_interval,
     pooled_share,
     ratio_bootstrap,
@@ -238,6 +239,14 @@ def test_sign_flips_of_ones_are_the_two_sided_binomial(b, c):
     assert p == pytest.approx(min(1.0, 2 * tail), rel=1e-9)
     assert mid_p <= p
     assert sign_flips([-1] * b + [1] * c) == (p, mid_p)
+
+
+def test_drawn_sign_flips_are_the_exact_ones_but_for_the_draws():
+    for steps in ([1] * 6 + [-1], [3, 1, 1, -2], [5, -1, 2, 2, 0], [0, 0], []):
+        drawn = drawn_sign_flips(np.array(steps) / 7.0, draws=20_000, rng=np.random.default_rng(0))
+        assert drawn == pytest.approx(sign_flips(steps), abs=0.02)
+    rng = np.random.default_rng(0)
+    assert drawn_sign_flips(np.ones(99), draws=9, rng=rng) == (1 / 10, 1 / 10)
 
 
 @settings(deadline=None)

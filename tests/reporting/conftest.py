@@ -4,6 +4,10 @@ from pathlib import Path
 import pytest
 
 from marco.evaluation.metrics import summarise
+from marco.evaluation.official import official_scores
+from marco.tasks.instructions.figures import by_turn_and_language
+
+BOOTSTRAP = {"resamples": 200, "seed": 0}
 
 
 @pytest.fixture
@@ -25,6 +29,7 @@ def score(tmp_path):
         majority=False,
         task="arithmetic",
         confidence=0.95,
+        max_tokens=None,
     ) -> Path:
         verdicts = ["correct"] * correct + ["no_answer"] * silent
         verdicts += ["wrong"] * (n - len(verdicts))
@@ -42,30 +47,58 @@ def score(tmp_path):
             for i, v in enumerate(verdicts)
             for attempt in range(tries)
         ]
-        folder = tmp_path / "scores" / f"{row}-{seed}-{task}"
-        folder.mkdir(parents=True)
-        if keeps:
-            lines = [json.dumps(sample) + "\n" for sample in samples]
-            (folder / "samples.jsonl").write_text("".join(lines))
         figures = summarise(
-            samples,
-            confidence=confidence,
-            test_at=[1],
-            majority=majority,
-            resamples=200,
-            seed=0,
+            samples, confidence=confidence, test_at=[1], majority=majority, **BOOTSTRAP
         )
-        results = {
-            "schema": 2,
-            "student": "tiny",
-            "row": row,
-            "title": None,
-            "seed": seed,
-            "tasks": {task: figures | {"seconds": 1.5}},
-            "config": {"anything": 1},
-            "keys": {"student": "abc"},
-        }
-        (folder / "results.json").write_text(json.dumps(results))
-        return folder
+        figures |= {"seconds": 1.5, "max_tokens": max_tokens}
+        folder = tmp_path / "scores" / f"{row}-{seed}-{task}"
+        return write_folder(folder, row, seed, {task: figures}, samples if keeps else None)
 
     return write
+
+
+@pytest.fixture
+def talk_score(tmp_path):
+    """Writes a scores folder of multi_if: a mark a conversation of one turn and instruction."""
+
+    def write(row, seed=0, *, english, chinese) -> Path:
+        samples = [
+            {
+                "task": "multi_if",
+                "id": f"{language}{i}",
+                "turn": 1,
+                "try": 0,
+                "group": language,
+                "verdict": "correct" if mark == "+" else "wrong",
+                "details": {"strict": [mark == "+"], "loose": [mark == "+"]},
+                "prompt": f"Say {i}.",
+            }
+            for language, marks in (("English", english), ("Chinese", chinese))
+            for i, mark in enumerate(marks)
+        ]
+        shared = {"confidence": 0.95, **BOOTSTRAP}
+        own = official_scores("multi_if", by_turn_and_language(samples), samples, **shared)
+        figures = summarise(samples, test_at=[], majority=False, **shared) | own.figures
+        folder = tmp_path / "scores" / f"{row}-{seed}-multi_if"
+        return write_folder(folder, row, seed, {"multi_if": figures} | own.entries, samples)
+
+    return write
+
+
+def write_folder(folder, row, seed, tasks, samples) -> Path:
+    folder.mkdir(parents=True)
+    if samples is not None:
+        lines = [json.dumps(sample) + "\n" for sample in samples]
+        (folder / "samples.jsonl").write_text("".join(lines))
+    results = {
+        "schema": 2,
+        "student": "tiny",
+        "row": row,
+        "title": None,
+        "seed": seed,
+        "tasks": tasks,
+        "config": {"anything": 1},
+        "keys": {"student": "abc"},
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder

@@ -45,6 +45,31 @@ def test_nothing_beats_what_it_does_not(score):
     assert "A - B +0.0 points, 95 % interval [-3.7, +3.7]" in text(compared(a, a))
 
 
+def test_official_metrics_are_compared_on_the_same_problems(talk_score):
+    # English 30/40 and 22/40, Chinese 6/10 in both; each language counts once.
+    a = talk_score("sft", english="+" * 30 + "-" * 10, chinese="+" * 6 + "-" * 4)
+    b = talk_score("dpo", english="+" * 22 + "-" * 18, chinese="-" * 4 + "+" * 6)
+    told = compared(a, b)
+    whole, en, zh = (
+        told["tasks"][f"multi_if {part}"]["accuracy"] for part in ("official", "en", "zh")
+    )
+    assert (whole["difference"], whole["n"]) == (pytest.approx(8 / 40 / 2), 50)
+    assert (en["difference"], en["n"], en["more_a"], en["more_b"]) == (
+        pytest.approx(8 / 40),
+        40,
+        8,
+        0,
+    )
+    assert (en["test"], en["verdict"]) == ("drawn_sign_flips", "A beats B.")
+    assert en["p"] == pytest.approx(2 / 2**8, abs=0.01)
+    assert (zh["difference"], zh["more_a"], zh["more_b"]) == (pytest.approx(0), 4, 4)
+    # Half of the figure is Chinese, where the two differ on most problems.
+    assert whole["verdict"] == zh["verdict"] == "The difference is within noise."
+    assert "multi_if en, 40 problems" in text(told) and "sign flips, drawn: p 0." in text(told)
+    # The task's own verdicts pool the languages, and see less of a difference.
+    assert told["tasks"]["multi_if"]["accuracy"]["difference"] == pytest.approx(8 / 50)
+
+
 def test_silence_is_told_as_silence(score):
     a, b = score("sft", correct=80, silent=20, keeps=True), score("dpo", correct=80, keeps=True)
     told = compared(a, b)["tasks"]["arithmetic"]["no_answer"]

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from marco.errors import UserError
-from marco.reporting.compare import compare_scores
 from marco.reporting.results import collect, find_scores
 from marco.reporting.samples import read_runs
 
@@ -108,9 +107,21 @@ def test_an_official_metric_is_a_column_of_its_own(score):
     assert list(result.tasks) == ["arithmetic", "arithmetic zh"]
     assert result.tasks["arithmetic zh"].accuracy == 0.8  # instructions are followed, not prompts
     assert result.tasks["arithmetic"].no_answer_kind == "wilson"
-    assert set(read_runs(result)) == {"arithmetic"}  # no share of samples to count pairs of
-    told = compare_scores([folder], [folder], resamples=10, seed=0)
-    assert set(told["tasks"]) == {"arithmetic"}
+
+
+def test_an_official_metric_is_read_with_what_it_counts(talk_score):
+    [result] = collect([talk_score("sft", english="+-", chinese="+---")])
+    runs = read_runs(result)
+    assert list(runs) == ["multi_if", "multi_if official", "multi_if zh", "multi_if en"]
+    assert [len(run.prompts) for run in runs.values()] == [6, 6, 4, 2]
+    counts = {name: run.counts and run.counts.official for name, run in runs.items()}
+    assert counts == {
+        "multi_if": None,
+        "multi_if official": pytest.approx((1 / 2 + 1 / 4) / 2),
+        "multi_if en": pytest.approx(1 / 2),
+        "multi_if zh": pytest.approx(1 / 4),
+    }
+    assert {n: s.accuracy for n, s in result.tasks.items()} == counts | {"multi_if": 2 / 6}
 
 
 def test_half_a_file_and_no_file_are_told(score, tmp_path):
