@@ -85,7 +85,7 @@ def ours(number: int) -> dict[str, float]:
         replies = [Replies.from_json(found[i].line).replies for i in range(len(questions))]
         labels = {"student": "embedded", "row": "benchmark", "title": "benchmark"}
         graded = [(task, problems, replies)]
-        write_scores(graded, values, labels, keys={}, seconds=None, out=out)
+        write_scores(graded, values, labels, keys={}, seconds=None, max_tokens={}, out=out)
         seconds = time.perf_counter() - started
         worker.close()
     tokens = sum(reply.tokens or 0 for own in replies for reply in own)
@@ -102,7 +102,7 @@ def bare(number: int) -> dict[str, float]:
     config, problems = problems_of(number)
     llm = start(student(), config.engine)
     prompts = [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompts_of(problems)]
-    sampling = SamplingParams(temperature=0.0, max_tokens=config.decoding.max_tokens)
+    sampling = SamplingParams(temperature=0.0, max_tokens=config.task.response_tokens)
     started = time.perf_counter()
     outputs = llm.generate(prompts, sampling, use_tqdm=False)
     seconds = time.perf_counter() - started
@@ -117,7 +117,7 @@ def lm_eval(number: int, batch: int, dtype: str) -> dict[str, float]:
 
     config, problems = problems_of(number)
     model = HFLM(pretrained=str(student()), device="cpu", dtype=dtype, batch_size=batch)
-    settings = {"until": [], "max_gen_toks": config.decoding.max_tokens, "do_sample": False}
+    settings = {"until": [], "max_gen_toks": config.task.response_tokens, "do_sample": False}
     requests = [
         Instance("generate_until", {}, (model.tokenizer.decode(ids), settings), i)
         for i, ids in enumerate(prompts_of(problems))

@@ -24,6 +24,14 @@ Inputs = dict[str, Stage | Path]
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 # What verdicts and figures depend on, whoever made the replies.
 SCORED = ("error_classes", "confidence", "resamples", "split", "seed")
+# Of a task's section, what decides on the problems of a split. A training file holds the validation
+# problems too.
+PROBLEMS_OF: dict[Split, set[str]] = {
+    "train": {"train", "validation", "train_file", "train_hub"},
+    "validation": {"validation", "validation_file", "train_file", "train_hub"},
+    "test": {"test", "test_file", "test_hub", "years", "sources"},
+}
+NOT_IN_TREES = {"test", "test_file", "response_tokens"}
 # Raised by whoever changes code so that the same config gives another result: old folders are then
 # left alone, and made anew where they are asked for.
 REVISIONS = {"trees": 2, "dataset": 2, "student": 5, "reference": 4, "scores": 4}
@@ -40,8 +48,8 @@ def trees(config: Config) -> Stage | Path:
         revision=REVISIONS["trees"],
         slug=f"{config.task.name}-{config.pattern.name}-{config.search.name}-{config.models.name}",
         config=_dump(config, "models", "engine", "kinds", "pattern", "search", "search_seed")
-        # Which problems are tested has no part in the trees.
-        | {"task": config.task.model_dump(mode="json", exclude={"test", "test_file"})},
+        # Which problems are tested, and how students reply to them, has no part in the trees.
+        | {"task": config.task.model_dump(mode="json", exclude=NOT_IN_TREES)},
         inputs=_local(sources),
         labels={"task": config.task.model_dump(mode="json")},
     )
@@ -223,6 +231,7 @@ def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> 
     tasks = _tasks(config)
     if config.problems is not None and len(tasks) > 1:
         raise UserError(f"problems={config.problems} is of one task, but tasks={config.tasks}")
+    counted = [_counted(task, config) for task in tasks]
     sections = ["engine", "decoding", *SCORED]
     if config.decoding.method == "mcts":
         sections += ["kinds", "pattern", "search"]
@@ -230,9 +239,10 @@ def scores(config: Config, trained: Stage | None, *, row: str | None = None) -> 
         kind="scores",
         revision=REVISIONS["scores"],
         slug=f"{student_slug}-{'-'.join(config.tasks)}-{config.split}",
-        config=_dump(config, *sections) | {"tasks": tasks, "student": config.student.model},
-        inputs=_start(config, trained, name="student") | _files(tasks, config),
+        config=_dump(config, *sections) | {"tasks": counted, "student": config.student.model},
+        inputs=_start(config, trained, name="student") | _files(counted, config),
         labels={
+            "tasks": tasks,
             "row": row,
             "title": title,
             "student": config.student.name,
@@ -247,20 +257,37 @@ def grades(config: Config) -> Stage:
     if len(tasks) > 1:
         raise UserError(f"responses={config.responses} are to one task, but tasks={config.tasks}")
     assert config.responses is not None
+    counted = [_counted(task, config) for task in tasks]
     name = config.responses.stem
     return Stage(
         kind="scores",
         revision=REVISIONS["scores"],
         slug=f"{name}-{config.tasks[0]}",
-        config=_dump(config, "decoding", *SCORED) | {"tasks": tasks},
-        inputs={"responses": config.responses.absolute()} | _files(tasks, config),
+        config=_dump(config, "decoding", *SCORED) | {"tasks": counted},
+        inputs={"responses": config.responses.absolute()} | _files(counted, config),
         labels={
+            "tasks": tasks,
             "row": name,
             "title": name,
             "student": name,
             "settings": without_volatile(config.model_dump(mode="json")),
         },
     )
+
+
+def _counted(task: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """A task's section without what cannot change its scores.
+
+    That is what decides on other problems than those that are evaluated, the worked examples of the
+    search (`decoding.shots` are the student's), and a length of replies that is not used.
+    """
+    unused = set().union(*PROBLEMS_OF.values()) | {"shots"}
+    if config.problems is None:
+        unused -= PROBLEMS_OF[config.split]
+    decoding = config.decoding
+    if config.responses or decoding.max_tokens is not None or decoding.method == "mcts":
+        unused.add("response_tokens")
+    return {name: value for name, value in task.items() if name not in unused}
 
 
 def _files(tasks: Sequence[Mapping[str, Any]], config: Config) -> Inputs:

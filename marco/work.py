@@ -185,16 +185,17 @@ def train_student(order: Order) -> None:
 
 def score(order: Order) -> None:
     """Evaluate a student on its tasks, or grade responses that are there."""
+    config = {**order.config, "tasks": order.labels["tasks"]}  # there they are whole
     if "responses" in order.inputs:
         from marco.evaluation.grade import grade
         from marco.evaluation.start import make_tasks, problems_of
 
-        [task] = make_tasks(order.config["tasks"])
+        [task] = make_tasks(config["tasks"])
         grade(
-            order.config,
+            config,
             order.labels,
             task=task,
-            problems=problems_of(task, order.config, order.inputs.get("problems")),
+            problems=problems_of(task, config, order.inputs.get("problems")),
             responses=order.inputs["responses"],
             out=order.out,
         )
@@ -202,7 +203,7 @@ def score(order: Order) -> None:
     from marco.evaluation.runner import evaluate
 
     evaluate(
-        order.config,
+        config,
         order.labels,
         student=order.student("student", weights=order.config["engine"]["name"] == "vllm"),
         problems=order.inputs.get("problems"),

@@ -1,11 +1,14 @@
 """What is part of a stage's key, and what is not."""
 
 import json
+from functools import cache
+from typing import Any
 
 import datasets
 import pytest
 
 from marco import pipeline, work
+from marco.config import Config
 from marco.errors import UserError
 from marco.search.tree import Node, Tree, write_trees
 from marco.tasks.registry import make_task
@@ -20,6 +23,11 @@ STAGES = {
     "scores": lambda config: pipeline.scores(config, pipeline.student(config)),
 }
 ALL = set(STAGES)
+
+
+@cache
+def as_it_comes() -> Config:
+    return checked()
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,7 @@ ALL = set(STAGES)
         ("trainer.sft.learning_rate=1e-7", {"sft", "student", "scores"}),
         ("seed=1", {"sft", "student", "scores"}),
         ("decoding.max_tokens=7", {"scores"}),
+        ("task.response_tokens=7", {"scores"}),
         ("split=validation", {"scores"}),
         ("decoding=mcts", {"scores"}),
         ("resamples=7", {"scores"}),
@@ -47,8 +56,67 @@ ALL = set(STAGES)
     ],
 )
 def test_an_override_makes_anew_what_depends_on_it_and_nothing_else(override, changed):
-    plain, other = checked(), checked(override)
+    plain, other = as_it_comes(), checked(override)
     assert {name for name, s in STAGES.items() if s(plain).key != s(other).key} == changed
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Config:
+    return checked("tasks=[arithmetic,math,aime]", name="evaluate")
+
+
+@pytest.mark.parametrize(
+    ("given", "task", "change", "counts"),
+    [
+        ({}, "arithmetic", {"train": 50}, False),
+        ({}, "arithmetic", {"validation": 50}, False),
+        ({}, "arithmetic", {"shots": 1}, False),
+        ({}, "arithmetic", {"test": 50}, True),
+        ({}, "arithmetic", {"problem_seed": 1}, True),
+        ({}, "math", {"test_hub": "x"}, True),
+        ({}, "math", {"train_hub": "x"}, False),
+        ({}, "aime", {"years": [2024]}, True),
+        ({}, "aime", {"response_tokens": 7}, True),
+        ({"split": "validation"}, "arithmetic", {"validation": 50}, True),
+        ({"split": "validation"}, "arithmetic", {"test": 50}, False),
+        ({"split": "validation"}, "math", {"train_hub": "x"}, True),
+        ({"split": "validation"}, "aime", {"years": [2024]}, False),
+        ({"split": "train"}, "arithmetic", {"train": 50}, True),
+        ({"decoding": {"method": "mcts", "temperature": 1}}, "math", {"response_tokens": 7}, False),
+        ({"decoding": {"max_tokens": 9}}, "math", {"response_tokens": 7}, False),
+    ],
+)
+def test_scores_are_of_the_problems_that_are_evaluated_and_of_no_others(
+    evaluation: Config, given: dict[str, Any], task: str, change: dict[str, Any], counts: bool
+) -> None:
+    decoding = evaluation.decoding.model_copy(update=given.get("decoding"))
+    config = evaluation.model_copy(update=given | {"decoding": decoding})
+    other = config.model_copy(
+        update={"task": config.task.model_copy(update=change)}
+        if task == config.task.name
+        else {"task_overrides": {task: change}}
+    )
+    stages = [pipeline.scores(one, None) for one in (config, other)]
+    assert (stages[0].key != stages[1].key) == counts
+    assert stages[0].labels["tasks"] != stages[1].labels["tasks"]  # there they are told whole
+
+
+def test_test_problems_do_not_depend_on_the_sizes_of_other_splits():
+    for name in ("arithmetic", "letter_count"):
+        plain, other = (
+            make_task(checked(f"task={name}", *more).task).problems("test")
+            for more in ([], ["task.train=9", "task.validation=7"])
+        )
+        assert plain == other
+
+
+def test_files_of_other_splits_have_no_part_in_scores(tmp_path):
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "test")}
+    for file in files.values():
+        file.write_text("one")
+    given = [f"task.{name}_file={file}" for name, file in files.items()]
+    stage = pipeline.scores(checked("task=gsm8k", *given, name="evaluate"), None)
+    assert stage.inputs == {"gsm8k.test_file": files["test"]}
 
 
 def test_a_local_model_counts_by_its_content(tmp_path):
@@ -60,6 +128,15 @@ def test_a_local_model_counts_by_its_content(tmp_path):
     (model / "weights").write_text("two")
     second = {name: stage(checked(*overrides)).key for name, stage in STAGES.items()}
     assert {name for name in STAGES if first[name] != second[name]} == ALL - {"trees"}
+
+
+def test_plain_sampling_spends_what_the_rows_search_has_spent():
+    plain = pipeline.trees(checked("search=plain", "search.node_tokens=80"))
+    searched = pipeline.trees(checked("search=distinct", "search.node_tokens=80"))
+    assert isinstance(plain, pipeline.Stage) and isinstance(searched, pipeline.Stage)
+    assert list(plain.inputs) == ["budgets"] and plain.key != searched.key
+    budgets = plain.inputs["budgets"]
+    assert isinstance(budgets, pipeline.Stage) and budgets.key == searched.key
 
 
 def test_training_problems_of_a_file_count_by_their_content(tmp_path):

@@ -20,7 +20,8 @@ class DecodingConfig(BaseModel):
     """How a student is sampled in evaluation; temperature 0 is greedy.
 
     `tries` at each problem, of which Test@k tells whether one of k solves it; with `majority` the
-    answer most tries give is the one that counts. `method: mcts` takes the chains of a tree as
+    answer most tries give is the one that counts. `max_tokens` of a reply, None for the task's own
+    `response_tokens`. `method: mcts` takes the chains of a tree as
     tries; `search` holds what differs from the section of that name then.
     """
 
@@ -33,7 +34,7 @@ class DecodingConfig(BaseModel):
     majority: bool
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
-    max_tokens: PositiveInt
+    max_tokens: PositiveInt | None
     shots: NonNegativeInt
     search: dict[str, Any]
     tensor_parallel: PositiveInt

@@ -48,7 +48,8 @@ def grade(
     if missing := due - sum(map(len, replies)):
         print(f"  {missing} of {due} turns and tries have no response: not graded", flush=True)
     keys = {"responses": responses.name}
-    write_scores([(task, answered, replies)], config, labels, keys=keys, seconds=None, out=out)
+    graded = [(task, answered, replies)]
+    write_scores(graded, config, labels, keys=keys, seconds=None, max_tokens={}, out=out)
 
 
 def write_scores(
@@ -58,12 +59,14 @@ def write_scores(
     *,
     keys: Mapping[str, str],
     seconds: float | None,
+    max_tokens: Mapping[str, int],
     out: Path,
 ) -> None:
     """Grade replies by task, and write them with their figures.
 
     `seconds` is the time of all replies together (with the engine's start, and since the last one
-    where it was broken off), None where they were made elsewhere.
+    where it was broken off), None where they were made elsewhere. `max_tokens` are the tokens that
+    a reply could have, by task, where that is known.
     """
     classes = ErrorClassesConfig(**config["error_classes"])
     bootstrap = {name: config[name] for name in ("confidence", "resamples", "seed")}
@@ -79,10 +82,11 @@ def write_scores(
                 ordered=config["decoding"]["method"] == "mcts",
                 **bootstrap,
             )
-            own = seconds if len(graded) == 1 else None
+            own: Row = {"seconds": seconds if len(graded) == 1 else None}
+            limit = {"max_tokens": max_tokens.get(task.name)}
             official = official_scores(task.name, task.figures(rows), rows, **bootstrap)
-            results[task.name] = figures | official.figures | {"seconds": own}
-            results |= official.entries
+            results[task.name] = figures | official.figures | own | limit
+            results |= {name: entry | limit for name, entry in official.entries.items()}
             for name in (task.name, *official.entries):
                 print(f"  {_line(name, results[name])}", flush=True)
     record = {
@@ -267,7 +271,8 @@ def _line(name: str, result: Mapping[str, Any]) -> str:
 def _cut_off(result: Mapping[str, Any]) -> str:
     """What is told of replies that were cut off; "at least" where not every finish is known."""
     if result["truncated"]:
-        return f", cut off {result['truncated']:.1%}"
+        limit = result["max_tokens"]
+        return f", cut off {result['truncated']:.1%}" + (f" at {limit} tokens" if limit else "")
     told = result["truncation"]
     if not told["n"]:
         return ""

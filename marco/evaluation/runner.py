@@ -10,7 +10,7 @@ from marco.driver.scheduler import Placed
 from marco.errors import UserError
 from marco.evaluation.ask import STUDENT, Question, Replies
 from marco.evaluation.grade import write_scores
-from marco.evaluation.start import make_tasks, problems_of, question_starter
+from marco.evaluation.start import make_tasks, problems_of, question_starter, reply_limits
 
 
 def evaluate(
@@ -40,6 +40,14 @@ def evaluate(
             raise UserError(
                 f"decoding=mcts answers one turn, but {', '.join(talks)} has conversations: "
                 "take another decoding"
+            )
+    limits = reply_limits(config)
+    for name, limit in limits.items():
+        if limit == config["engine"].get("max_model_len"):
+            print(
+                f"  {name}: prompt and reply share engine.max_model_len={limit}, and replies end "
+                "there: raise it, or lower decoding.max_tokens",
+                flush=True,
             )
     started = time.monotonic()
     run_all(
@@ -72,6 +80,7 @@ def evaluate(
         labels,
         keys={"student": student.name},
         seconds=seconds,
+        max_tokens=limits,
         out=out,
     )
 

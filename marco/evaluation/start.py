@@ -47,16 +47,16 @@ def question_starter(
             )
     else:
         tokenizer = ChatTokenizer.load(_student(config))
-        sampling = Sampling(
-            temperature=decoding.temperature,
-            top_p=decoding.top_p,
-            max_tokens=decoding.max_tokens,
-        )
+        drawn: Any = {"temperature": decoding.temperature, "top_p": decoding.top_p}
         begin = {
             name: partial(
-                _converse, task=task, tokenizer=tokenizer, sampling=sampling, tries=decoding.tries
+                _converse,
+                task=tasks[name],
+                tokenizer=tokenizer,
+                sampling=Sampling(max_tokens=limit, **drawn),
+                tries=decoding.tries,
             )
-            for name, task in tasks.items()
+            for name, limit in reply_limits(config).items()
         }
     return (lambda question: begin[question.task](question)), {STUDENT: _student(config)}
 
@@ -69,6 +69,22 @@ def make_tasks(configs: list[Mapping[str, Any]], *, shots: int | None = None) ->
         config: Any = TypeAdapter(TaskConfig).validate_python({**values, **changes})
         tasks.append(make_task(config))
     return tasks
+
+
+def reply_limits(config: Mapping[str, Any]) -> dict[str, int]:
+    """The tokens that a reply has at most, by task; {} for trees: their nodes have own limits.
+
+    The decoding's, or else the task's, and no more than the engine has room for.
+    """
+    if config["decoding"]["method"] == "mcts":
+        return {}
+    wanted = {
+        t["name"]: config["decoding"]["max_tokens"] or t["response_tokens"] for t in config["tasks"]
+    }
+    return {
+        name: min(limit, config["engine"].get("max_model_len", limit))
+        for name, limit in wanted.items()
+    }
 
 
 def problems_of(task: Task, config: Mapping[str, Any], file: Path | None) -> Sequence[Problem]:

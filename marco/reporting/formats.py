@@ -97,7 +97,7 @@ def comma_separated(table: Table) -> str:
     head = ["row", "title", "status", "task", "seeds", "seed_list", "n", "confidence"]
     for name in measures:
         head += [f"{name}_{part}" for part in (*parts, *differences, "within_noise", "best")]
-    head += ["tokens_mean", "truncated_percent"]
+    head += ["tokens_mean", "truncated_percent", "max_tokens"]
     head += ["paper_column", "paper_accuracy_percent", "paper_no_answer_percent"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -114,6 +114,7 @@ def comma_separated(table: Table) -> str:
                 line += [len(cell.seeds), _joined(cell.seeds), _joined(_distinct(cell.n))]
                 line += [table.confidence, *_measured(cell.accuracy), *_measured(cell.no_answer)]
                 line += [_or_empty(cell.tokens_mean, 1), _or_empty(cell.truncated, 100)]
+                line += [cell.max_tokens or ""]
             writer.writerow(line + paper)
     return out.getvalue()
 
@@ -178,7 +179,7 @@ def notes(table: Table) -> list[str]:
                 "(df = seeds − 1), cut to 0..100. It tells the noise of the seeds on these "
                 "problems, not that of choosing the problems."
             )
-        lines += _comparison_notes(table, percent)
+        lines += _comparison_notes(table, percent) + _length_notes(table)
     if table.paper is not None:
         lines.append(
             f"Paper: {table.paper.student} on {table.paper.columns[table.paper_column]}, as "
@@ -254,7 +255,7 @@ def _comparison_notes(table: Table, percent: str) -> list[str]:
     kinds = {m.difference.kind for m in below if m.difference}
     names = {
         "paired": "paired by problem: a bootstrap over problems (BCa), and McNemar's exact test, "
-        "or that of sign flips where a problem has several samples",
+        "or that of sign flips where a problem has several samples or the metric is official",
         "paired_seeds": "Student's t interval over seeds too, where they vary",
         "newcombe": "without samples of the same problems two unpaired proportions, Newcombe's "
         "hybrid score interval",
@@ -270,16 +271,29 @@ def _comparison_notes(table: Table, percent: str) -> list[str]:
     if kinds:
         is_paired = bool(kinds & {"paired", "paired_seeds"})
         kinds |= {"paired"} if is_paired else set()
-        exact = f", or p of an exact test is {1 - (table.confidence or 0):.2g} or more"
+        test = f", or p of the test is {1 - (table.confidence or 0):.2g} or more"
         told = "; ".join(text for kind, text in names.items() if kind in kinds)
         lines.append(
             f"{NOISE} The difference to the row above is within noise: its {percent} interval "
-            f"holds zero{exact if is_paired else ''} ({told}). Not corrected for the number of "
+            f"holds zero{test if is_paired else ''} ({told}). Not corrected for the number of "
             "comparisons."
         )
     if any(m.difference is None for m in below):
         lines.append(f"{NOT_COMPARED} Not compared: the row above has no result here.")
     return lines
+
+
+def _length_notes(table: Table) -> list[str]:
+    """How long replies could be, where that is known, and the most that were cut off in a row."""
+    told = []
+    for task in table.tasks:
+        cells = [row.cells[task] for row in table.rows if task in row.cells]
+        limits = sorted({cell.max_tokens for cell in cells if cell.max_tokens})
+        cut = [cell.truncated for cell in cells if cell.truncated is not None]
+        if limits:
+            most = f" (up to {100 * max(cut):.1f} % of a row's are cut off)" if cut else ""
+            told.append(f"{task} {', '.join(map(str, limits))}{most}")
+    return [f"Tokens of a reply at most: {'; '.join(told)}."] if told else []
 
 
 def _measured(measure: Measure) -> list[object]:

@@ -49,6 +49,7 @@ class TaskScores(BaseModel):
     no_answer_kind: Kind | None = None  # None: as `intervals`, in files of before it was told
     tokens_mean: FiniteFloat | None = None
     truncated: Share | None = None
+    max_tokens: PositiveInt | None = None
     seconds: FiniteFloat | None = None
 
     @model_validator(mode="after")

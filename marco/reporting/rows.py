@@ -32,7 +32,7 @@ class Difference:
     """A row's share minus that of the row above, with its interval; all in -1..1.
 
     `paired` by problem where both rows keep their samples (`seeds`: and against the noise of the
-    seeds too), with the `p` of the exact test; else the rows are taken as independent.
+    seeds too), with the `p` of the test; else the rows are taken as independent.
     """
 
     value: float
@@ -71,6 +71,7 @@ class Cell:
     no_answer: Measure
     tokens_mean: float | None
     truncated: float | None
+    max_tokens: int | None  # of a reply; None where it is unknown, or not the same with all seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +171,7 @@ def _cell(scored: Sequence[Result], task: str, confidence: float | None) -> Cell
         no_answer=over_seeds(silences, kind=scores[0].no_answer_kind or kind, **shared),
         tokens_mean=_mean_if_known([s.tokens_mean for s in scores]),
         truncated=_mean_if_known([s.truncated for s in scores]),
+        max_tokens=scores[0].max_tokens if len({s.max_tokens for s in scores}) == 1 else None,
     )
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from marco.errors import UserError
 from marco.tasks.examples import Example
@@ -50,6 +50,7 @@ class AIMEConfig(BaseModel):
     train_file: str | None
     validation_file: str | None
     shots: NonNegativeInt
+    response_tokens: PositiveInt
     grading: GradingConfig
 
 

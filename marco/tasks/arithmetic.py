@@ -60,6 +60,7 @@ class ArithmeticConfig(BaseModel):
     test: PositiveInt
     problem_seed: NonNegativeInt
     shots: NonNegativeInt
+    response_tokens: PositiveInt
 
 
 class Arithmetic(Task):

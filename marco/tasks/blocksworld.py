@@ -40,6 +40,7 @@ class BlocksworldConfig(BaseModel):
     validation: PositiveInt
     test: PositiveInt | None
     shots: NonNegativeInt
+    response_tokens: PositiveInt
 
 
 class Blocksworld(Task):

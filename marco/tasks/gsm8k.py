@@ -37,6 +37,7 @@ class GSM8KConfig(BaseModel):
     validation: PositiveInt
     test: PositiveInt | None
     shots: NonNegativeInt
+    response_tokens: PositiveInt
 
 
 class GSM8K(Task):

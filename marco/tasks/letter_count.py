@@ -67,6 +67,7 @@ class LetterCountConfig(BaseModel):
     test_file: str | None
     problem_seed: NonNegativeInt
     shots: NonNegativeInt
+    response_tokens: PositiveInt
 
 
 class LetterCount(Task):

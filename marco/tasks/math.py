@@ -42,6 +42,7 @@ class MathConfig(BaseModel):
     validation: PositiveInt
     test: PositiveInt | None
     shots: NonNegativeInt
+    response_tokens: PositiveInt
     grading: GradingConfig
 
 

@@ -14,6 +14,7 @@ from marco.config import ROOT
 from marco.driver import worker
 from marco.errors import UserError
 from marco.evaluation.runner import evaluate
+from marco.evaluation.start import reply_limits
 from marco.stages import Stage
 
 from ..engines.servers import Server
@@ -32,7 +33,7 @@ def scored(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     out.mkdir(exist_ok=True)
     evaluate(
-        stage.config,
+        {**stage.config, "tasks": stage.labels["tasks"]},
         stage.labels,
         student=student,
         problems=problems,
@@ -64,11 +65,41 @@ def test_all_tasks_share_one_engine(tmp_path, embedded_folder, monkeypatch) -> N
         "letter_count": 4,
     }
     assert all(s["verdict"] in ("correct", "wrong", "no_answer") for s in samples)
+    limits = {name: task["max_tokens"] for name, task in results["tasks"].items()}
+    assert limits == {"arithmetic": 512, "letter_count": 1024}
     again, _ = scored(stage, tmp_path, embedded_folder)  # all is known: nothing is asked again
     seconds = {"tasks": {name: task | {"seconds": 0} for name, task in again["tasks"].items()}}
     assert len(started) == 1
     for name, task in results["tasks"].items():
         assert task | {"seconds": 0} == seconds["tasks"][name]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "limits"),
+    [
+        ([], {"arithmetic": 512, "math": 2048}),  # engine.max_model_len is 2,048
+        (["decoding=sample", "engine.max_model_len=9999"], {"arithmetic": 512, "math": 8192}),
+        (["decoding.max_tokens=300"], {"arithmetic": 300, "math": 300}),
+        (["engine=scripted"], {"arithmetic": 512, "math": 8192}),
+        (["decoding=mcts"], {}),
+    ],
+)
+def test_replies_are_as_long_as_task_decoding_and_engine_allow(overrides, limits) -> None:
+    config = checked("tasks=[arithmetic,math]", *overrides, name="evaluate")
+    stage = pipeline.scores(config, None)
+    assert reply_limits({**stage.config, "tasks": stage.labels["tasks"]}) == limits
+
+
+def test_too_little_room_for_replies_is_told(tmp_path, embedded_folder, capsys) -> None:
+    server = Server()
+    try:
+        address = ["engine=openai", f"engine.urls=[{server.url}]", "engine.max_model_len=400"]
+        model = ["student=folder", f"student.model={embedded_folder}", "task.test=1"]
+        results, _ = scored(stage_of(*address, *model), tmp_path / "out", embedded_folder)
+    finally:
+        server.close()
+    assert results["tasks"]["arithmetic"]["max_tokens"] == 400
+    assert "arithmetic: prompt and reply share engine.max_model_len=400" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("decoding", ["sample", "majority", "mcts"])

@@ -61,12 +61,36 @@ def test_paired_rows_tell_how_they_are_compared(score, tmp_path):
     text = write(tmp_path, folders)
     marks = [line.split(" | ")[2][-1] for line in lines_of(text)[2:]]
     assert marks == ["]", "]", "†"]  # 8 of 8 problems, and 2 of 2
-    assert "holds zero, or p of an exact test is 0.05 or more (paired by problem: " in text
+    assert "holds zero, or p of the test is 0.05 or more (paired by problem: " in text
     assert "McNemar's exact test" in text and "Newcombe" not in text and "Welch" not in text
     assert "Not corrected for the number of comparisons." in text
     lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     told = [(line["accuracy_difference_interval"], line["accuracy_difference_p"]) for line in lines]
     assert told == [("", ""), ("paired", "0.007812"), ("paired", "0.5")]
+
+
+def test_official_metrics_are_paired_too(talk_score, tmp_path):
+    folders = [
+        talk_score("sft", english="+" * 22 + "-" * 18, chinese="+" * 6 + "-" * 4),
+        talk_score("dpo", english="+" * 30 + "-" * 10, chinese="+" * 6 + "-" * 4),
+    ]
+    write(tmp_path, folders, rows=ROWS[:2])
+    lines = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
+    dpo = {line["task"]: line for line in lines if line["row"] == "dpo"}
+    kinds = {line["accuracy_difference_interval"] for line in dpo.values()}
+    assert kinds == {"paired"} and len(dpo) == 4
+    en = dpo["multi_if en"]
+    assert (en["accuracy_difference"], en["accuracy_within_noise"]) == ("20.0000", "False")
+    assert dpo["multi_if zh"]["accuracy_within_noise"] == "True"
+
+
+def test_the_length_of_replies_is_told(score, tmp_path):
+    folders = [score("sft", correct=80, max_tokens=512), score("dpo", correct=80, max_tokens=512)]
+    text = write(tmp_path, folders, rows=ROWS[:2])
+    assert "Tokens of a reply at most: arithmetic 512 (up to 0.0 % of a row's are cut off)." in text
+    lines = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
+    assert [line["max_tokens"] for line in lines] == ["512", "512"]
+    assert "Tokens of a reply" not in write(tmp_path, [score("joint", correct=8)], rows=ROWS[2:])
 
 
 def test_tries_tell_their_interval(score, tmp_path):

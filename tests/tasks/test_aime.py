@@ -19,7 +19,7 @@ def task(files: dict[str, str] | None = None, **changes: Any) -> AIME:
     }
     values = {"years": [2024, 2025], "sources": sources, "train_file": None, "shots": 2}
     values |= {"validation_file": None, "grading": settings()}
-    return AIME(AIMEConfig(name="aime", **values | changes))
+    return AIME(AIMEConfig(name="aime", response_tokens=9, **values | changes))
 
 
 def write(path: Path, answers: list[Any]) -> str:

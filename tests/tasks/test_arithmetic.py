@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 
 def task(**changes: Any) -> Arithmetic:
     values = {"train": 300, "validation": 150, "test": 250, "problem_seed": 0, "shots": 4}
-    return Arithmetic(ArithmeticConfig(name="arithmetic", **values | changes))
+    return Arithmetic(ArithmeticConfig(name="arithmetic", response_tokens=9, **values | changes))
 
 
 def read(text: str) -> tuple[str, int, int, int]:

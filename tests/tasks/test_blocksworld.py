@@ -43,7 +43,9 @@ def write(path: Path, rows: list[Any]) -> str:
 
 def task(**changes: Any) -> Blocksworld:
     values = {"train_file": None, "test_file": None, "train": None, "validation": 2, "test": None}
-    return Blocksworld(BlocksworldConfig(name="blocksworld", **values | {"shots": 2} | changes))
+    return Blocksworld(
+        BlocksworldConfig(name="blocksworld", response_tokens=9, **values | {"shots": 2} | changes)
+    )
 
 
 PROBLEM = Problem(id="p", problem="Turn it.", answer=GOLD)

@@ -27,7 +27,7 @@ def write(path: Path, rows: list[Any]) -> Path:
 def task(**changes: Any) -> GSM8K:
     values = {"hub": "nowhere/gsm8k", "train_file": None, "test_file": None, "train": None}
     values |= {"validation": 2, "test": None, "shots": 2}
-    return GSM8K(GSM8KConfig(name="gsm8k", **values | changes))
+    return GSM8K(GSM8KConfig(name="gsm8k", response_tokens=9, **values | changes))
 
 
 def test_a_local_file(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def write(path: Path, rows: list[Any]) -> str:
 def task(**changes: Any) -> IFEval:
     values = {"hub": "nowhere/ifeval", "train_file": None, "test_file": None, "train": None}
     values |= {"validation": 2, "test": None}
-    return IFEval(IFEvalConfig(name="ifeval", **values | changes))
+    return IFEval(IFEvalConfig(name="ifeval", response_tokens=9, **values | changes))
 
 
 def test_a_local_file(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ DATA = Path(__file__).parents[3] / "shared" / "data" / "letter_count" / "latter_
 def task(**changes: Any) -> LetterCount:
     values: dict[str, Any] = {f"{split}_file": None for split in SPLITS}
     values |= {"train": 300, "validation": 120, "test": 200, "problem_seed": 0, "shots": 2}
-    return LetterCount(LetterCountConfig(name="letter_count", **values | changes))
+    return LetterCount(
+        LetterCountConfig(name="letter_count", response_tokens=9, **values | changes)
+    )
 
 
 def read(text: str) -> tuple[str, list[str]]:

@@ -20,7 +20,7 @@ def task(**changes: Any) -> Math:
     values = {"train_hub": "nowhere/math", "test_hub": "nowhere/math", "train_file": None}
     values |= {"test_file": None, "train": None, "validation": 2, "test": None, "shots": 2}
     values |= {"grading": settings()}
-    return Math(MathConfig(name="math", **values | changes))
+    return Math(MathConfig(name="math", response_tokens=9, **values | changes))
 
 
 def gold(answer: str) -> Problem:

@@ -37,7 +37,7 @@ def row(key: str, language: str = "English", /, **changes: Any) -> dict[str, Any
 def task(**changes: Any) -> MultiIF:
     values = {"hub": "nowhere/multi_if", "train_file": None, "test_file": None, "train": None}
     values |= {"validation": 2, "test": None}
-    return MultiIF(MultiIFConfig(name="multi_if", **values | changes))
+    return MultiIF(MultiIFConfig(name="multi_if", response_tokens=9, **values | changes))
 
 
 def test_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class InstructionConfig(BaseModel, frozen=True, extra="forbid"):
     train: PositiveInt | None
     validation: PositiveInt
     test: PositiveInt | None
+    response_tokens: PositiveInt
 
 
 class InstructionTask(Task):
