@@ -184,6 +184,7 @@ def test_extract(response: str, answer: str | None, rule: str) -> None:
 
 
 MEGABYTE = 1_000_000
+SHORTER = 300_000  # of pieces that rules stop at, which take longer; a megabyte of them is torture
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ MEGABYTE = 1_000_000
 )  # fmt: skip
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     """Quadratic time on a megabyte would be hours; that this ends is the test."""
-    hostile = piece * (MEGABYTE // len(piece))
+    hostile = piece * ((MEGABYTE if len(piece) == 1 else SHORTER) // len(piece))
     for text in (hostile, f"<answer>{hostile}</answer>", f"\\boxed{{{hostile}}}", f"####{hostile}"):
         extract_number(text)
         extract_number(f"the answer is {text}")

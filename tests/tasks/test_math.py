@@ -128,7 +128,7 @@ def test_what_costs_too_much_is_wrong_and_flagged(caplog: pytest.LogCaptureFixtu
 
 def test_a_time_out_is_wrong_and_flagged(caplog: pytest.LogCaptureFixture) -> None:
     """An integral that no check forbids, and that sympy tries for long."""
-    slow = task(grading=settings(limit_s=1))
+    slow = task(grading=settings(limit_s=1, max_characters=500))  # the fuzz test's workers
     hard = r"\int_0^{\infty} e^{-x^x} \ln(\sin x) dx"
     verdicts = slow.verify_all(
         [(f"\\boxed{{{hard}}}", gold("x")), ("\\boxed{x^2}", gold("x\\cdot x"))]
