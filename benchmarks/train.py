@@ -129,7 +129,6 @@ def ours(
             trainer=_trainer_config(device, batch, **settings or {}),
             seed=SEED,
             run="benchmark",
-            lineage={},
             progress=clock,
         )
         with (Path(out) / "metrics.csv").open(encoding="utf-8") as file:

@@ -30,11 +30,9 @@ from marco.lineage import Made, hub_datasets, lineage, order_of, told_config
 from marco.progress import duration
 from marco.reporting.results import FILE as RESULTS
 from marco.reporting.results import TaskScores, collect
-from marco.stages import MANIFEST, read_manifest
+from marco.stages import CARD, CARDED, MANIFEST, read_manifest, replace_text
 
-CARD = "README.md"
 EMBEDDED_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
-KINDS = ("student", "dataset")
 TAGS = ["marco", "reasoning", "arXiv:2503.01461"]
 MANNER = "in the manner of Marco-o1 v2 (arXiv 2503.01461)"
 LICENCE = ("license", "license_name", "license_link")
@@ -109,7 +107,7 @@ def _dataset_card(folder: Path, *, repo: str | None) -> tuple[DatasetCardData, l
 def kind_of(folder: Path) -> str:
     """`student` or `dataset`; UserError where a folder is of another stage, or unfinished."""
     kind = read_manifest(folder)["stage"]
-    if kind not in KINDS:
+    if kind not in CARDED:
         raise UserError(f"{folder} holds {kind}: cards are of students and datasets")
     return kind
 
@@ -121,14 +119,13 @@ def _size(rows: int) -> str | None:
 def write(folder: Path, *, license: str | None = None) -> Path:
     """Write the card of a finished student or dataset to its `README.md`; that file.
 
-    It is no part of what the manifest seals, and may be written anew when there are scores.
+    It is no part of what the manifest seals: a student's is written anew when it has scores.
     """
     path = folder / CARD
     try:
-        card(folder, license=license).save(path)
+        replace_text(path, str(card(folder, license=license)))
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written: {error.filename}: {reason}") from error
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
 
 

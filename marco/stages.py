@@ -32,10 +32,12 @@ from marco.progress import duration
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+CARD = "README.md"
 # Keys that change how a stage runs, not what it makes.
 VOLATILE = {
     "cluster",
     "logger",
+    "push_to_hub",
     "max_num_seqs",
     "max_num_batched_tokens",
     "memory_utilization",
@@ -53,6 +55,8 @@ VOLATILE = {
 }
 RESUMED = {"journal", "checkpoint"}  # folders of a stage that its next attempt goes on from
 DROPPED = {"checkpoint"}  # those of them that are of no use once the stage is finished
+CARDED = {"student", "dataset"}  # kinds of stages that have a card
+UNSEALED = {"wandb", CARD, *DROPPED}  # a card is written anew when there are scores
 PRELOAD = ["marco.preload"]
 is_forked = False  # whether this process came from the server, with the libraries in it
 CHILD_ENVIRONMENT = {
@@ -142,7 +146,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a file whole, or leave it as it was."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
@@ -155,6 +159,8 @@ def _is_finished(folder: Path, key: str) -> bool:
         raise UserError(f"{folder} belongs to another config (key {manifest['key'][:16]}): move it")
     for name, entry in manifest["files"].items():
         path = folder / name
+        if name in UNSEALED:  # cards once were sealed
+            continue
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             raise UserError(f"{path} is missing or was changed: delete {folder} to make it again")
     return True
@@ -231,6 +237,8 @@ def _run(
         "files": _seal(part),
     }
     _write_synced(part / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    if stage.kind in CARDED:
+        _write_card(part)
     _sync(part)
     cross("stage.rename.before")
     os.rename(part, folder)
@@ -240,6 +248,20 @@ def _run(
     for name in DROPPED:  # not before: a next attempt would have needed it
         shutil.rmtree(folder / name, ignore_errors=True)
     print(f"{stage.kind} {folder.name}: done in {duration(seconds)}", flush=True)
+    if stage.kind == "scores":
+        for path in inputs.values():
+            if path.parent == folder.parent.with_name("student"):
+                _write_card(path)
+
+
+def _write_card(folder: Path) -> None:
+    """Write a stage's card, which may be written again: no stage is lost where that fails."""
+    from marco import cards  # it reads manifests by what is here
+
+    try:
+        cards.write(folder)
+    except UserError as error:
+        print(f"{folder.name}: its card was not written: {error}", file=sys.stderr, flush=True)
 
 
 def _clear(part: Path) -> None:
@@ -270,6 +292,9 @@ def context() -> Any:
     if is_forked:
         return multiprocessing.get_context("fork")
     os.environ.update({k: v for k, v in CHILD_ENVIRONMENT.items() if k not in os.environ})
+    if multiprocessing.get_start_method(allow_none=True) == "loky":
+        # What joblib has made the default of its processes, and the server's do not know.
+        multiprocessing.set_start_method("forkserver", force=True)
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(PRELOAD)
     return server
@@ -331,7 +356,7 @@ def _seal(part: Path) -> dict[str, dict[str, Any]]:
     files = {}
     for path in sorted(p for p in part.rglob("*") if p.is_file() and not p.is_symlink()):
         name = str(path.relative_to(part))
-        if path.relative_to(part).parts[0] in {"wandb", *DROPPED}:
+        if path.relative_to(part).parts[0] in UNSEALED:
             continue
         _sync(path)
         files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}

@@ -177,8 +177,6 @@ def train_student(order: Order) -> None:
         seed=order.config["seed"],
         run=order.key,
         probe=probe,
-        lineage={"title": order.labels["title"], "student": order.config["student"]}
-        | {name: path.name for name, path in order.inputs.items()},
         progress=Progress if launch.is_first() else None,
     )
 

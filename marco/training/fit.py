@@ -44,17 +44,16 @@ def train_student(
     trainer: TrainerConfig,
     seed: int,
     run: str,
-    lineage: Mapping[str, str],
     probe: tuple[Any, Sequence[Problem]] | None = None,
     progress: type[Progress] | None = None,
 ) -> dict[str, float]:
     """Train the model in `start` on `dataset` and save it, with its log, in `out`.
 
     `reference` is a folder of `write_reference` for the same start and dataset, where the loss uses
-    one. `lineage` goes into the model card; `probe` is a task, and the problems that the student is
-    sampled on meanwhile. `run` names the run, by all that its result depends on: one that was
-    broken off goes on from its last checkpoint in `out`, with bitwise the same weights and log on a
-    CPU; the folder of checkpoints is left to the caller. Returns the metrics of `metrics.json`.
+    one. `probe` is a task, and the problems that the student is sampled on meanwhile. `run` names
+    the run, by all that its result depends on: one that was broken off goes on from its last
+    checkpoint in `out`, with bitwise the same weights and log on a CPU; the folder of checkpoints
+    is left to the caller. Returns the metrics of `metrics.json`.
     Raises `UserError` for unusable folders, a loss that does not fit the dataset, a reference or
     checkpoint of something else, and a loss that is not finite.
     """
@@ -101,7 +100,6 @@ def train_student(
         validation=Steps(held_out, packer, sizes, seed=seed).step(held_out) if held_out else None,
         bar=progress("train", steps.total_steps, "steps") if progress is not None else None,
     )
-    settings = {"loss": loss.model_dump(), "trainer": trainer.model_dump(), "seed": seed}
     with watch.kept_if_told():
         _run(module, steps, trainer, watch)
         counts = {
@@ -118,14 +116,7 @@ def train_student(
         out.mkdir(parents=True, exist_ok=True)
         if trainer.lora is not None:
             merge_adapter(module.model)
-        save_student(
-            module.model,
-            tokenizer,
-            out,
-            dtype=trainer.save_dtype,
-            settings=settings,
-            lineage=lineage,
-        )
+        save_student(module.model, tokenizer, out, dtype=trainer.save_dtype)
         if module.pairs_seen:
             # By row: of several devices the order within a step is another.
             _write_lines(out / "pairs.csv", [line for _, line in sorted(module.pairs_seen.items())])

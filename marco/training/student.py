@@ -1,7 +1,5 @@
 """A student's folder: a plain Hugging Face model that anything can load."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +70,7 @@ def merge_adapter(model: Any) -> None:
             model.set_submodule(name, layer.get_base_layer())
 
 
-def save_student(
-    model: Any,
-    tokenizer: Any,
-    out: Path,
-    *,
-    dtype: SaveDtype,
-    settings: Mapping[str, Any],
-    lineage: Mapping[str, str],
-) -> None:
-    """Write weights, tokenizer with chat template, and a model card with lineage and settings."""
+def save_student(model: Any, tokenizer: Any, out: Path, *, dtype: SaveDtype) -> None:
+    """Write weights, and the tokenizer with its chat template."""
     model.to(getattr(torch, dtype)).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    made_of = "\n".join(f"- {name}: {value}" for name, value in lineage.items())
-    card = (
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [marco]\n---\n"
-        f"# {lineage.get('title', 'A student of marco')}\n\n"
-        "Trained on chains of thought from a tree search (arXiv 2503.01461).\n\n"
-        f"## Made of\n\n{made_of}\n\n"
-        f"## Settings\n\n```json\n{json.dumps(settings, indent=2)}\n```\n"
-    )
-    (out / "README.md").write_text(card, encoding="utf-8")

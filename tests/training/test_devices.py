@@ -127,7 +127,6 @@ def test_two_processes_train_the_same_student_as_one(
         trainer=settings(**common),
         seed=0,
         run="one",
-        lineage={},
     )
     inputs = {"start": start, "dataset": pairs_folder, "reference": ref}
     write_order(tmp_path / "two", settings(devices=2, **common), inputs)
@@ -160,7 +159,6 @@ def test_a_signal_to_one_process_ends_both_after_the_same_step(
             trainer=settings(save_dtype="float32"),
             seed=0,
             run="key",
-            lineage={},
         )
     assert len(history(tmp_path / "told")) == len(history(tmp_path / "undisturbed")) == 6
     undisturbed, told = weights(tmp_path / "undisturbed"), weights(tmp_path / "told")

@@ -49,7 +49,6 @@ def train(start: Path, dataset: Path, out: Path, **changes: Any) -> dict[str, fl
         "loss": SFT,
         "seed": 0,
         "run": "test",
-        "lineage": {},
     }
     return train_student(start=start, dataset=dataset, out=out, **arguments | changes)
 
@@ -71,7 +70,7 @@ def test_sft_learns_and_leaves_a_plain_folder(
 ):
     out = tmp_path / "out"
     trainer = settings(precision=precision, epochs=4, save_dtype="bfloat16")
-    metrics = train(start, sft_folder, out, trainer=trainer, lineage={"start": "tiny"})
+    metrics = train(start, sft_folder, out, trainer=trainer)
     rows = history(out)
     # 8 examples in steps of 3 are 3 steps an epoch, the last of them with 2 examples.
     assert len(rows) == metrics["steps"] == 12
@@ -80,7 +79,6 @@ def test_sft_learns_and_leaves_a_plain_folder(
     model = AutoModelForCausalLM.from_pretrained(out)
     assert model.dtype == torch.bfloat16
     assert AutoTokenizer.from_pretrained(out).chat_template
-    assert "- start: tiny" in (out / "README.md").read_text(encoding="utf-8")
     assert json.loads((out / "metrics.json").read_text(encoding="utf-8")) == metrics
 
 

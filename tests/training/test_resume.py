@@ -48,7 +48,7 @@ def child(arguments: dict[str, Any], failpoint: str, sigterm_at: int, in_save: b
         fit.save_student = told_in_save
     arguments["trainer"] = TrainerConfig(**arguments["trainer"])
     arguments["loss"] = LossConfig(**SFT)
-    train_student(**arguments, reference=None, seed=0, run="test", lineage={})
+    train_student(**arguments, reference=None, seed=0, run="test")
 
 
 class Training:
@@ -168,7 +168,6 @@ def test_a_checkpoint_of_another_run_is_refused(
             trainer=settings(),
             seed=0,
             run="test",
-            lineage={},
         )
 
 
