@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from marco.embedded import embedded_model
 from marco.search.pattern import Kinds, NodeKind, Pattern
 
 ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")

@@ -13,17 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from marco import losses
 from marco.losses import (
     PREFERENCE_LOSSES,
     PairLogps,
-    Positive,
     conservative,
     dpo,
     joint,
     ld_dpo,
     orpo,
-    preference_loss,
     robust,
     sft,
 )
@@ -374,13 +371,3 @@ def test_sft_with_every_token_masked_is_zero_with_a_zero_gradient():
 
 def test_joint_by_hand():
     assert joint(torch.tensor(0.5), torch.tensor(2.0), alpha=1.5).item() == 3.5
-
-
-def test_the_loss_of_the_readme_takes_a_function_and_a_yaml(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(losses, "PREFERENCE_LOSSES", registry := dict(PREFERENCE_LOSSES))
-    text = (LOSSES.parents[1] / "README.md").read_text(encoding="utf-8")
-    code = text.split("```python\n")[-1].split("```")[0]
-    exec(code, {"PairLogps": PairLogps, "Positive": Positive, "preference_loss": preference_loss})
-    config = yaml.safe_load(text.split("```yaml\n")[-1].split("```")[0])["preference"]
-    loss = registry[config.pop("name")]
-    assert loss.function(margin(3.0), **loss.check(config)).tolist() == [math.exp(-0.3)]
