@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marco.evaluation.metrics import summarise
-from marco.evaluation.statistics import ROUNDED, TIED, bca, upper_tail, wilson
+from marco.evaluation.statistics import ROUNDED, TIED, bca, lots, upper_tail, wilson
 from marco.tasks.instructions.figures import GROUPS, OTHER
 
 Sample = Mapping[str, Any]
@@ -212,14 +212,16 @@ def draw(
 
     Problems are drawn within their language, as many as it has.
     """
-    drawn = np.zeros((resamples, *own.shape[1:]))
+    flat = own.reshape(len(own), -1)
+    drawn = np.zeros((resamples, flat.shape[1]))
     for name in sorted(set(languages.tolist())):
-        rows = own[languages == name].reshape((languages == name).sum(), -1)
-        # Problems that count alike are drawn together: how many of a kind come is multinomial.
-        kinds, times = np.unique(rows, axis=0, return_counts=True)
-        weights = rng.multinomial(len(rows), times / len(rows), size=resamples)
-        drawn += (weights @ kinds).reshape(drawn.shape)
-    return drawn
+        rows = flat[languages == name]
+        there, n = rows.any(axis=0), len(rows)  # the language's own cells, and problems
+        for draws in lots(resamples, n):
+            chosen = rng.integers(n, size=(len(draws), n)) + n * np.arange(len(draws))[:, None]
+            times = np.bincount(chosen.ravel(), minlength=chosen.size).reshape(chosen.shape)
+            drawn[draws.start : draws.stop, there] += times @ rows[:, there]
+    return drawn.reshape(resamples, *own.shape[1:])
 
 
 def bca_of(

@@ -23,6 +23,7 @@ Kind = Literal["wilson", "bootstrap"]
 
 NORMAL = NormalDist()
 TIED = 1e-12  # resampled values this near to the estimate differ from it by rounding alone
+AT_ONCE = 2_000_000  # things that are drawn at once
 ROUNDED = 1e-9  # the same of sums of thousands of differences
 
 
@@ -204,12 +205,21 @@ def drawn_sign_flips(
     """
     if not differences.any():
         return 1.0, 1.0
-    # Differences of one size are flipped together: how many keep their sign is binomial.
-    sizes, times = np.unique(abs(differences[differences != 0]).round(12), return_counts=True)
-    sums = (2 * rng.binomial(times, 0.5, size=(draws, len(times))) - times) @ sizes
+    steps = differences[differences != 0]
+    flips = (
+        rng.integers(2, size=(len(lot), len(steps)), dtype=np.int8)
+        for lot in lots(draws, len(steps))
+    )
+    sums = np.concatenate([(2.0 * flipped - 1) @ steps for flipped in flips])
     away = abs(sums) - abs(differences.sum())
     beyond, same = int((away > ROUNDED).sum()), int((abs(away) <= ROUNDED).sum())
     return (1 + beyond + same) / (1 + draws), (1 + beyond + same / 2) / (1 + draws)
+
+
+def lots(draws: int, size: int) -> list[range]:
+    """The numbers of so many draws of `size` things, in lots that memory holds."""
+    step = max(1, AT_ONCE // size)
+    return [range(start, min(start + step, draws)) for start in range(0, draws, step)]
 
 
 def difference_of_shares(
