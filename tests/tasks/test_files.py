@@ -92,7 +92,22 @@ def test_a_null_id_is_none(tmp_path: Path, name: str) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert [problem.id for problem in make().read(file)] == [f"{name}-0", f"{name}-1"]
-    numbered = {"gsm8k": "gsm8k-test", "math": "math-test"}.get(name)
-    if numbered:
-        found = make(test_file=str(file)).problems("test")
-        assert [problem.id for problem in found] == [f"{numbered}-0", f"{numbered}-1"]
+    if name != "arithmetic":  # it has no files of its own
+        if name == "aime":
+            found = make({"2024": str(file)}, years=[2024])
+        else:
+            found = make(test_file=str(file))
+        by_split = {"gsm8k": "gsm8k-test", "math": "math-test", "aime": "aime-2024"}
+        prefix = by_split.get(name, name)
+        assert [p.id for p in found.problems("test")] == [f"{prefix}-0", f"{prefix}-1"]
+
+
+def test_without_ids_the_head_of_a_csv_and_blank_lines_are_counted(tmp_path: Path) -> None:
+    files = {
+        "a.csv": "question,answer\n1?,5\n2?,5\n",
+        "b.jsonl": '\n{"problem": "1?", "answer": 5}\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    ids = [[p.id for p in test_gsm8k.task().read(tmp_path / name)] for name in files]
+    assert ids == [["gsm8k-1", "gsm8k-2"], ["gsm8k-1"]]
