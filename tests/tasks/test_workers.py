@@ -59,6 +59,14 @@ def test_memory_that_is_taken_slowly_is_bounded_too() -> None:
     workers.close()
 
 
+def test_cpu_time_is_bounded_where_nobody_looks_after_the_worker() -> None:
+    workers = calculators(timeout_s=30)
+    limits = "(lambda r: (r.getrlimit(r.RLIMIT_CPU)[0], r.getrusage(r.RUSAGE_SELF)[:2]))"
+    ((soft, used),) = workers.map([f"{limits}(__import__('resource'))"])
+    assert 30 < soft - sum(used) <= 32
+    workers.close()
+
+
 def test_nothing_is_left_behind() -> None:
     workers = calculators(timeout_s=0.05)
     before = set(psutil.Process().children())
