@@ -5,10 +5,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -17,28 +19,64 @@ from marco import stages
 from marco.config import ROOT, Config, check
 from marco.errors import UserError
 
+ERROR = "error.txt"  # in the folder of a job: why it failed
+LAUNCHERS = {"joblib", "submitit", "ray"}  # what starts the jobs of a multirun elsewhere
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """How a config was asked for: its overrides, and in a multirun the keys that it sweeps."""
+    """How a config was asked for: its overrides, and in a multirun the keys that it sweeps.
+
+    `folder` is Hydra's for it: what a launcher's process leaves there, the script finds.
+    """
 
     overrides: tuple[str, ...]
+    folder: Path
     swept: frozenset[str] = frozenset()
     is_sweep: bool = False
 
 
-def run(script: Callable[[Config, Job], None], *, config_name: str) -> None:
+class RunFolder(Callback):
+    """Keeps where Hydra puts the run, with the folders of its jobs, wherever those have run."""
+
+    path: ClassVar[Path | None] = None
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        self._keep(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self._keep(config.hydra.sweep.dir)
+
+    def _keep(self, folder: str) -> None:
+        RunFolder.path = Path(folder).absolute()
+        for error in left_by_jobs(RunFolder.path, ERROR):  # of an earlier run, told to go there too
+            error.unlink()
+
+
+def left_by_jobs(run: Path, name: str) -> list[Path]:
+    """The files of that name which a run, or the jobs of a multirun, have left in their folders."""
+    return sorted([*run.glob(name), *run.glob(f"*/{name}")])
+
+
+def run(
+    script: Callable[[Config, Job], None],
+    *,
+    config_name: str,
+    at_end: Callable[[Path], None] | None = None,
+) -> None:
     """Compose the config, check it, and call `script` with it and how it was asked for.
 
-    Exit code 2 for bad input, told in one line; in a multirun the other rows still run.
+    In a multirun the other jobs still run where one fails, wherever the launcher puts them.
+    `at_end` is called once, with Hydra's folder of the run (`left_by_jobs`). Exit code 2 for bad
+    input and failed jobs, told in a line.
     """
     sys.argv[1:] = [_student_folder(argument) for argument in sys.argv[1:]]
     sys.argv[1:] = [part for argument in sys.argv[1:] for part in argument.split("\0")]
-    failed: list[str] = []
 
     @hydra.main(config_path=str(ROOT / "conf"), config_name=config_name, version_base="1.3")
     def job(cfg: DictConfig) -> None:
         run_config = HydraConfig.get()
+        folder = Path(run_config.runtime.output_dir)
         try:
             config = check(cfg, run_config.runtime.choices)
             if config.engine.name == "scripted":  # nothing heavy that stages could share
@@ -47,25 +85,40 @@ def run(script: Callable[[Config, Job], None], *, config_name: str) -> None:
                 config,
                 Job(
                     overrides=tuple(run_config.overrides.task),
+                    folder=folder,
                     swept=frozenset(run_config.sweeper.get("params") or {}),
                     is_sweep=run_config.mode == RunMode.MULTIRUN,
                 ),
             )
         except UserError as error:
-            failed.append(str(error))
+            (folder / ERROR).write_text(f"{error}\n", encoding="utf-8")
             print(f"error: {error}", file=sys.stderr, flush=True)
 
     wants_trace = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints a trace of its own, for a full disk too
+    RunFolder.path = None
     try:
-        job()
-    except (HydraException, OmegaConfBaseException, OSError) as error:
-        if wants_trace:
+        try:
+            job()
+        finally:
+            if RunFolder.path and at_end:
+                at_end(RunFolder.path)
+    except Exception as error:
+        if wants_trace or not _is_persons(error):
             raise
-        failed.append(_told(error))
-        print(f"error: {failed[-1]}", file=sys.stderr, flush=True)
-    if failed:
+        print(f"error: {_told(error)}", file=sys.stderr, flush=True)
         sys.exit(2)
+    if RunFolder.path and (failed := left_by_jobs(RunFolder.path, ERROR)):
+        if failed[0].parent != RunFolder.path:
+            told = f"{len(failed)} failed: see {RunFolder.path}/*/{ERROR}"
+            print(f"error: {told}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def _is_persons(error: Exception) -> bool:
+    """Whether an error is for the person to mend, or of a launcher whose job was ended."""
+    known = (UserError, HydraException, OmegaConfBaseException, OSError)
+    return isinstance(error, known) or type(error).__module__.split(".")[0] in LAUNCHERS
 
 
 def _told(error: Exception) -> str:

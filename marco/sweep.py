@@ -21,7 +21,7 @@ from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from marco import pipeline, stages
-from marco.cli import Job
+from marco.cli import Job, left_by_jobs
 from marco.config import ROOT, Config, TableConfig, check, near
 from marco.errors import UserError
 from marco.experiment import make_row
@@ -30,7 +30,8 @@ from marco.termination import exit_on_sigterm
 from marco.work import end_with_script
 
 SPEC, ROWS = "sweep.json", "rows"  # what is kept in a table's folder beside the table
-NEVER_SHARED = {"recipe", "seed", "experiments", "retry", "outputs"}
+TABLE = "table.txt"  # in the folder of a job: where the table of its row lies
+NEVER_SHARED = {"recipe", "seed", "experiments", "retry", "outputs", "push_to_hub"}
 LAST_LINES = 5  # of a row that ended badly
 
 
@@ -57,7 +58,7 @@ class Record:
 
 
 def run_row(config: Config, job: Job) -> Path:
-    """The scores of a row; the table that it belongs to is written anew, however it ends.
+    """The scores of a row; how it ends is recorded beside the table that it belongs to.
 
     A row of a multirun has a process of its own. One that has failed before is not tried again
     unless `retry=failed`, or its config has changed. UserError where it fails.
@@ -76,8 +77,8 @@ def run_row(config: Config, job: Job) -> Path:
     )
     folder = _folder(config, config.table, job)
     before = _read(folder / ROWS / _file(record))
+    replace_text(job.folder / TABLE, str(folder))
     if job.is_sweep and before and before.failed and before.key == key and not config.retry:
-        tabulate(folder)
         raise UserError(f"{name} failed before: {before.failed} (retry=failed tries it again)")
     try:
         scores = _apart(config) if job.is_sweep else make_row(config)
@@ -86,6 +87,13 @@ def run_row(config: Config, job: Job) -> Path:
         raise
     _keep(folder, replace(record, scores=str(scores)), config)
     return scores
+
+
+def show_tables(run: Path) -> None:
+    """Write and print each table that a job of the run has made a row of."""
+    for folder in sorted({Path(path.read_text("utf-8")) for path in left_by_jobs(run, TABLE)}):
+        if (folder / SPEC).is_file():
+            print(f"\n{tabulate(folder)}\ntable: {folder}", flush=True)
 
 
 def tabulate(folder: Path) -> str:
@@ -236,7 +244,7 @@ def _folder(config: Config, table: TableConfig, job: Job) -> Path:
 
 
 def _keep(folder: Path, record: Record, config: Config) -> None:
-    """Keep a row's record, and show the table once the last row has ended."""
+    """Keep a row's record, and what its table is, for whoever writes the table from it."""
     table = config.table
     assert table is not None
     spec = {
@@ -252,11 +260,8 @@ def _keep(folder: Path, record: Record, config: Config) -> None:
         replace_text(folder / SPEC, json.dumps(spec, indent=1, ensure_ascii=False) + "\n")
         text = json.dumps(asdict(record), indent=1, ensure_ascii=False)
         replace_text(folder / ROWS / _file(record), text + "\n")
-        table_text = tabulate(folder)
     except OSError as error:
         raise UserError(f"cannot write the table {folder}: {error.strerror or error}") from error
-    if record.row == list(table.rows)[-1]:
-        print(f"\n{table_text}\ntable: {folder}", flush=True)
 
 
 def _spec(folder: Path) -> dict[str, Any]:

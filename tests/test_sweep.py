@@ -60,8 +60,12 @@ def run(tmp_path, monkeypatch):
 
         monkeypatch.setattr(experiment, "materialise", materialise)
         asked = (*OVERRIDES, "logger=none", *overrides)
-        swept = frozenset({"recipe"})
-        return sweep.run_row(config, Job(overrides=asked, swept=swept, is_sweep=is_sweep))
+        told = {"swept": frozenset({"recipe"}), "is_sweep": is_sweep, "folder": tmp_path / ".job"}
+        told["folder"].mkdir(exist_ok=True)
+        try:
+            return sweep.run_row(config, Job(overrides=asked, **told))
+        finally:
+            sweep.show_tables(told["folder"])
 
     return run
 
