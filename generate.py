@@ -5,12 +5,14 @@ python generate.py task=gsm8k models=qwen_llama pattern=mixed
 
 from functools import partial
 
-from marco import cli, pipeline
+from marco import cli, hub, pipeline
 from marco.config import Config
 from marco.stages import Stage, materialise
 
 
 def generate(config: Config, _: cli.Job) -> None:
+    if config.push_to_hub:
+        hub.check_access(config.push_to_hub)
     pipeline.check_contamination(config)
     make = partial(materialise, outputs=config.outputs, cluster=config.cluster.model_dump())
     if config.search.dry_run:
@@ -25,7 +27,10 @@ def generate(config: Config, _: cli.Job) -> None:
         "preference pairs": pipeline.pair_data(config),
     }
     for name, value in made.items():
-        print(f"{name}: {make(value) if isinstance(value, Stage) else value}")
+        place = make(value) if isinstance(value, Stage) else value
+        print(f"{name}: {place}")
+        if config.push_to_hub and isinstance(value, Stage) and value.kind == "dataset":
+            print(f"pushed: {hub.push(place, f'{config.push_to_hub}/{place.name}')}")
 
 
 if __name__ == "__main__":

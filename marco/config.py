@@ -209,6 +209,7 @@ class Config(Section):
         return titles.get(self.row, self.recipe.title)
 
     @field_validator("tasks")
+    push_to_hub: str | None
     @classmethod
     def _each_task_once(cls, tasks: list[str]) -> list[str]:
         if len(set(tasks)) < len(tasks):

@@ -1,15 +1,19 @@
-"""Students and datasets on the Hugging Face hub, with their cards."""
+"""Students and datasets on the Hugging Face hub, with their cards.
+
+The hub's client takes a second to import, and is asked for where it is used: scripts import this.
+"""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-from marco.cards import CARD, card, kind_of
 from marco.errors import UserError
 from marco.lineage import lineage
+from marco.stages import CARD
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 TOKEN = "HF_TOKEN"
 REPO_TYPES = {"student": "model", "dataset": "dataset"}
@@ -36,6 +40,20 @@ def token() -> str:
     return found
 
 
+def check_access(owner: str) -> None:
+    """UserError unless the token may push to what `owner`, a user or organisation, has."""
+    api = _api()
+    try:
+        account = api.whoami()
+    except Exception as error:  # the hub's client raises a dozen kinds
+        raise UserError(f"cannot push to {owner}: {_reason(error, api)}") from error
+    owners = [account["name"], *(organisation["name"] for organisation in account["orgs"])]
+    if owner not in owners:
+        raise UserError(f"cannot push to {owner}: the token in {TOKEN} is for {', '.join(owners)}")
+    if account["auth"]["accessToken"]["role"] == "read":
+        raise UserError(f"cannot push to {owner}: the token in {TOKEN} may only read")
+
+
 def push(
     folder: Path,
     repo: str,
@@ -50,10 +68,12 @@ def push(
     not be public if `private`. UserError without a token, for one that is refused, without a
     network, and for a name that the hub does not take.
     """
+    from marco.cards import card, kind_of
+
     kind = kind_of(folder)
     repo_type = REPO_TYPES[kind]
     own_card = card(folder, repo=repo, license=license, datasets=datasets)
-    api = HfApi(token=token(), library_name="marco")
+    api = _api()
     try:
         own_card.save(folder / CARD)
         api.create_repo(repo, repo_type=repo_type, private=private, exist_ok=True)
@@ -86,7 +106,15 @@ def push_with_datasets(
     return [*commits, push(folder, own, private=private, license=license, datasets=names)]
 
 
-def _reason(error: Exception, api: HfApi) -> str:
+def _api() -> "HfApi":
+    from huggingface_hub import HfApi
+
+    return HfApi(token=token(), library_name="marco")
+
+
+def _reason(error: Exception, api: "HfApi") -> str:
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OfflineModeIsEnabled):

@@ -10,7 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import yaml
 
+import generate
+import train
 from marco import cards, hub, pipeline, stages
+from marco.cli import Job
 from marco.data.datasets import build_pairs, build_sft
 from marco.data.published import PublishedConfig, build_published
 from marco.errors import UserError
@@ -69,14 +72,17 @@ def prepare(outputs, *, drop=()):
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    """Makes stages of a config without models, and returns their folders."""
+    """Makes stages of a config without models, and returns their folders.
+
+    `make.config` takes the same overrides, for scripts.
+    """
     monkeypatch.setattr(stages.work, "run", prepared_stages.run)
     monkeypatch.setattr(stages, "PRELOAD", [])
     (tmp_path / "train.jsonl").write_text('{"question": "1?", "answer": "#### 1"}\n')
     outputs = tmp_path / "outputs"
     prepare(outputs)
 
-    def make(*overrides, name="student"):
+    def config_of(*overrides):
         config = checked(
             "recipe=masked_joint",
             "size=paper",
@@ -84,12 +90,17 @@ def make(tmp_path, monkeypatch):
             f"models.checkpoints.llama.model=https://me:{PASSWORD}@host/model",
             *overrides,
         )
+        return config.model_copy(update={"outputs": outputs})
+
+    def make(*overrides, name="student"):
+        config = config_of(*overrides)
         student = pipeline.student(config)
         stage = {"student": student, "scores": pipeline.scores(config, student)}.get(name)
         if stage is None:
             stage = getattr(pipeline, name)(config)
         return stages.materialise(stage, outputs, cluster=config.cluster.model_dump())
 
+    make.config = config_of
     return make
 
 
@@ -146,7 +157,7 @@ def test_no_secret_and_no_place_reaches_a_card(make, monkeypatch, tmp_path):
     )
     assert PASSWORD in sealed and str(tmp_path) in sealed, "the test plants nothing"
     for path in (tmp_path / "outputs").glob("*/*-*/manifest.json"):
-        if path.parent.parent.name in cards.KINDS:
+        if path.parent.parent.name in stages.CARDED:
             text = str(cards.card(path.parent))
             assert PASSWORD not in text and str(tmp_path) not in text and TOKEN not in text
     assert "base_model" not in header(cards.card(folder)), "a folder is no name on the hub"
@@ -219,11 +230,38 @@ def test_a_licence_filled_in_by_hand_stays(make):
         cards.write(folder)
 
 
-def test_a_folder_with_a_new_card_is_finished_still(make, capfd):
+def test_a_stage_comes_with_its_card_and_another_one_leaves_it_finished(make, capfd):
     folder = make()
-    cards.write(folder)
+    told = stages.read_manifest(folder)
+    assert f"key `{told['key']}`" in (folder / "README.md").read_text()
+    assert "README.md" not in told["files"] and "model.safetensors" in told["files"]
+    cards.write(folder, license="mit")
     capfd.readouterr()
     assert make() == folder and "running" not in capfd.readouterr().out
+
+
+def test_a_card_that_was_sealed_once_may_be_written_anew(make):
+    folder = make(name="sft_data")
+    manifest = stages.read_manifest(folder)
+    manifest["files"]["README.md"] = {"bytes": 1, "sha256": "0"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert make(name="sft_data") == folder
+
+
+def test_a_student_s_card_has_its_scores_once_they_are_there(make):
+    path = make() / "README.md"
+    assert "## Scores\n\nNone yet." in path.read_text()
+    make(name="scores")
+    assert "| gsm8k | test | greedy | 100 | 30.0 [21.9, 39.6] |" in path.read_text()
+
+
+def test_a_stage_is_kept_where_its_card_cannot_be_written(make, monkeypatch, capsys):
+    def fail(folder):
+        raise UserError("no room for it")
+
+    monkeypatch.setattr(cards, "write", fail)
+    assert (make(name="sft_data") / "manifest.json").is_file()
+    assert "its card was not written: no room for it" in capsys.readouterr().err
 
 
 def test_a_folder_without_figures_has_a_card(make, tmp_path):
@@ -245,6 +283,7 @@ class Hub(BaseHTTPRequestHandler):
 
     repos: dict
     files: dict
+    role: str
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -273,6 +312,11 @@ class Hub(BaseHTTPRequestHandler):
         return self.answer(200, {"commitUrl": url, "commitOid": "0" * 40})
 
     def do_GET(self):
+        if self.path == "/api/whoami-v2":
+            if self.headers["Authorization"] != f"Bearer {TOKEN}":
+                return self.answer(401, {"error": "Invalid username or password."})
+            account = {"name": "me", "orgs": [{"name": "lab"}]}
+            return self.answer(200, account | {"auth": {"accessToken": {"role": self.role}}})
         _, _, repo = self.path.removeprefix("/api/").partition("/")
         if repo not in self.repos:  # a repository, or a file of one
             return self.answer(404, {"error": "Repository not found"})
@@ -293,7 +337,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     """A hub on this machine, and a token that it takes."""
-    handler = type("Handler", (Hub,), {"repos": {}, "files": {}})
+    handler = type("Handler", (Hub,), {"repos": {}, "files": {}, "role": "write"})
     listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{listening.server_port}"
@@ -363,3 +407,57 @@ def test_what_the_hub_refuses_is_told_in_a_line(make, server, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", " ")
     assert "needs a token" in refused()
     assert server.files == {}
+
+
+@pytest.fixture
+def script(make, monkeypatch, tmp_path):
+    """Runs a script's function on a config."""
+    monkeypatch.setattr(pipeline, "check_contamination", lambda config: None)
+
+    def run(function, *overrides):
+        overrides = ("logger=none", *overrides)
+        function(make.config(*overrides), Job(overrides=overrides, folder=tmp_path))
+
+    return run
+
+
+def test_one_key_pushes_what_training_and_generating_make(script, server, tmp_path, capsys):
+    script(generate.generate, "push_to_hub=me")
+    chains, pairs = (
+        next((tmp_path / "outputs" / "dataset").glob(f"{form}-*")) for form in ("sft", "pairs")
+    )
+    assert set(server.repos) == {f"me/{chains.name}", f"me/{pairs.name}"}
+    script(train.train, "push_to_hub=lab")
+    (student,) = (tmp_path / "outputs" / "student").glob("conservative-*")
+    pushed = {name.split("/", 1)[1] for name in server.files if name.startswith("models/")}
+    assert f"lab/{student.name}/README.md" in pushed
+    assert "| gsm8k | test |" in server.files[f"models/lab/{student.name}/README.md"]
+    assert set(server.repos) >= {f"lab/{pairs.name}", f"lab/{chains.name}", f"lab/{student.name}"}
+    assert capsys.readouterr().out.count("pushed: https://huggingface.co/") == 2 + 3
+    for path in (tmp_path / "outputs").glob("*/*-*/config.yaml"):
+        assert "push_to_hub" not in path.read_text()
+
+
+def test_a_row_that_trains_nothing_pushes_nothing(script, server):
+    script(train.train, "push_to_hub=me", "recipe=base")
+    assert server.repos == {}
+
+
+@pytest.mark.parametrize(
+    ("owner", "token", "role", "told"),
+    [
+        ("me", None, "write", "needs a token"),
+        ("me", "hf_stale", "write", "the hub refuses the token in HF_TOKEN"),
+        ("others", TOKEN, "write", "the token in HF_TOKEN is for me, lab"),
+        ("lab", TOKEN, "read", "the token in HF_TOKEN may only read"),
+    ],
+)
+@pytest.mark.parametrize("function", [generate.generate, train.train])
+def test_what_cannot_be_pushed_is_told_before_any_work(
+    script, server, monkeypatch, tmp_path, function, owner, token, role, told
+):
+    server.role = role
+    monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(UserError, match=told):
+        script(function, f"push_to_hub={owner}")
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} == {"prepared", "set.jsonl"}
