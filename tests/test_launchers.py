@@ -3,7 +3,12 @@
 import subprocess
 
 import pytest
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from omegaconf import OmegaConf
+from ray.exceptions import WorkerCrashedError
+from submitit.core.utils import UncompletedJobError
 
+from marco import cli
 from marco.config import ROOT
 
 from .test_sweep import cheap_train, records
@@ -39,3 +44,35 @@ def test_a_row_that_fails_is_told_and_the_table_written_once(launcher, tmp_path)
     # What both rows stand on was made once: trees, two datasets, the SFT student, the reference.
     begun = (tmp_path / "begun").read_text().split()
     assert len(begun) == len(set(begun))
+
+
+def test_errors_of_an_earlier_run_in_the_same_folder_do_not_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.RunFolder, "path", None)
+    for folder in (tmp_path, tmp_path / "3"):
+        folder.mkdir(exist_ok=True)
+        (folder / cli.ERROR).write_text("of an earlier run")
+    assert len(cli.left_by_jobs(tmp_path, cli.ERROR)) == 2
+    folders = {"run": {"dir": "elsewhere"}, "sweep": {"dir": str(tmp_path)}}
+    cli.RunFolder().on_multirun_start(OmegaConf.create({"hydra": folders}))
+    assert cli.left_by_jobs(tmp_path, cli.ERROR) == []
+
+
+@pytest.mark.parametrize("error", [TerminatedWorkerError, UncompletedJobError, WorkerCrashedError])
+def test_a_launcher_whose_job_was_ended_says_so_in_a_line(error, monkeypatch, capsys):
+    def main(**_):
+        def raising(job):
+            def run():
+                raise error() if error is WorkerCrashedError else error("its time ran out")
+
+            return run
+
+        return raising
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which the script sets: to be taken out after it
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    monkeypatch.setattr(cli.hydra, "main", main)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda config, job: None, config_name="train")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")
