@@ -18,7 +18,7 @@ def evaluate(config: Config, _: cli.Job) -> None:
         model = Path(config.student.model)
         student = pipeline.student(config)
         stage = pipeline.scores(config, student, row=model.name if model.is_dir() else None)
-        scores = score(config, stage, trained=student)
+        scores = score(config, stage)
     print(f"scores: {scores}")
 
 

@@ -27,6 +27,7 @@ from marco.errors import UserError
 from marco.evaluation.config import DecodingConfig
 from marco.evaluation.error_classes import ErrorClassesConfig
 from marco.reporting.config import LoggerConfig
+from marco.reporting.figures import FigureName
 from marco.reporting.paper import load_paper
 from marco.search.pattern import AnyPattern, Kinds, MixedPattern
 from marco.search.settings import SearchConfig
@@ -138,7 +139,9 @@ class TableConfig(Section):
     """An experiment's table: its rows in order, and the paper's numbers beside them.
 
     `row` names the row that a config makes; a row whose title is null is a recipe, and has its
-    title. `trees` asks for what the trees behind the rows have yielded, too.
+    title. `trees` asks for what the trees behind the rows have yielded, too; `figures` are drawn
+    beside the table. Of figure `sweep`, `swept` holds the key of the x-axis, and the one that tells
+    curves apart, if any.
     """
 
     name: str
@@ -147,6 +150,16 @@ class TableConfig(Section):
     paper: str | None
     paper_column: str
     trees: bool
+    figures: list[FigureName]
+    swept: list[str] = Field(default=[], max_length=2)
+
+    @model_validator(mode="after")
+    def _a_sweep_has_a_setting(self) -> Self:
+        if bool(self.swept) != ("sweep" in self.figures):
+            raise ValueError(
+                "figure `sweep` needs `swept`, the key that is swept, and no other does"
+            )
+        return self
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -196,6 +209,7 @@ class Config(Section):
     responses: Path | None
     output_dir: Path | None
     retry: Literal["failed"] | None
+    push_to_hub: str | None
     table: TableConfig | None
 
     @property
@@ -209,7 +223,6 @@ class Config(Section):
         return titles.get(self.row, self.recipe.title)
 
     @field_validator("tasks")
-    push_to_hub: str | None
     @classmethod
     def _each_task_once(cls, tasks: list[str]) -> list[str]:
         if len(set(tasks)) < len(tasks):

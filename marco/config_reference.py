@@ -175,7 +175,7 @@ def groups(conf: Path) -> list[Group]:
     """The groups in the order of the main config's defaults."""
     found: dict[str, dict[str, tuple[str, str]]] = {}
     for source, comment in ConfigFile((conf / f"{MAIN}.yaml").read_text("utf-8")).defaults:
-        name, _, option = source.partition(": ")
+        name, _, option = source.removeprefix("optional ").partition(": ")
         name, _, package = name.partition("@")
         if option:
             found.setdefault(name, {})[package or name] = option, comment

@@ -5,6 +5,7 @@ from pathlib import Path
 from marco import pipeline, stages
 from marco.config import Config
 from marco.errors import UserError
+from marco.reporting.row_log import logged
 from marco.stages import Stage, materialise, replace_text
 
 
@@ -12,22 +13,13 @@ def make_row(config: Config) -> Path:
     """The scores of a recipe's student, with all that they stand on."""
     if config.recipe.trains:
         pipeline.check_contamination(config)
-    trained = pipeline.student(config)
-    return score(config, pipeline.scores(config, trained), trained=trained)
+    return score(config, pipeline.scores(config, pipeline.student(config)))
 
 
-def score(config: Config, stage: Stage, *, trained: Stage | None) -> Path:
-    """The finished scores of a student, and its run in W&B."""
-    from marco.reporting.row_log import log_row
-
-    scores = materialise(stage, config.outputs, cluster=config.cluster.model_dump())
-    log_row(
-        config,
-        experiment=config.table.name if config.table else "rows",
-        row=stage.labels["row"],
-        scores=scores,
-        student=trained.folder(config.outputs) if trained else None,
-    )
+def score(config: Config, stage: Stage) -> Path:
+    """The finished scores of a student; the row is logged while its stages are made."""
+    with logged(config, stage):
+        scores = materialise(stage, config.outputs, cluster=config.cluster.model_dump())
     return _where_wanted(scores, config.output_dir)
 
 

@@ -50,9 +50,17 @@ def trees(config: Config) -> Stage | Path:
         config=_dump(config, "models", "engine", "kinds", "pattern", "search", "search_seed")
         # Which problems are tested, and how students reply to them, has no part in the trees.
         | {"task": config.task.model_dump(mode="json", exclude=NOT_IN_TREES)},
-        inputs=_local(sources),
+        inputs=_local(sources) | _budgets(config),
         labels={"task": config.task.model_dump(mode="json")},
     )
+
+
+def _budgets(config: Config) -> Inputs:
+    """Of plain sampling, the trees of the search that it spends as many tokens as."""
+    if config.search.count != "plain":
+        return {}
+    search = config.search.model_copy(update={"name": "distinct", "count": "distinct"})
+    return {"budgets": trees(config.model_copy(update={"search": search}))}
 
 
 def estimate(config: Config) -> Stage:

@@ -129,6 +129,8 @@ def tabulate(folder: Path) -> str:
         paper=spec["paper"],
         paper_column=spec["paper_column"],
         status=status,
+        figures=spec["figures"],
+        swept=spec["swept"],
     )
     if spec["trees"]:
         behind = [(spec["rows"][record.row], Path(str(record.scores))) for record in used]
@@ -253,6 +255,8 @@ def _keep(folder: Path, record: Record, config: Config) -> None:
         "paper": table.paper,
         "paper_column": table.paper_column,
         "trees": table.trees,
+        "figures": table.figures,
+        "swept": table.swept,
         "confidence": config.confidence,
     }
     try:
@@ -265,8 +269,9 @@ def _keep(folder: Path, record: Record, config: Config) -> None:
 
 
 def _spec(folder: Path) -> dict[str, Any]:
+    without_figures = {"figures": [], "swept": []}  # as tables of before they were listed
     try:
-        return json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        return without_figures | json.loads((folder / SPEC).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is no table of a sweep: it holds no {SPEC}") from error
 

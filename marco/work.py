@@ -71,8 +71,13 @@ Work = Callable[[Order], None]
 def grow_trees(order: Order) -> None:
     """Search a tree for every training problem."""
     from marco.search.grow import grow
+    from marco.search.tree import read_trees
 
-    grow(order.config, order.labels["task"], _training_problems(order), **_places(order))
+    config = dict(order.config)
+    if "budgets" in order.inputs:  # plain sampling: the tokens of each problem's tree
+        found = read_trees(order.inputs["budgets"])
+        config["budgets"] = {tree.id: tree.usage["completion_tokens"] for tree in found}
+    grow(config, order.labels["task"], _training_problems(order), **_places(order))
 
 
 def estimate_trees(order: Order) -> None:

@@ -18,6 +18,8 @@ from marco.cli import Job
 from marco.config import ROOT
 from marco.errors import UserError
 from marco.evaluation.metrics import summarise
+from marco.reporting.__main__ import main
+from marco.reporting.figures.drawn import draw_figures
 
 from .test_config import checked
 
@@ -29,6 +31,7 @@ def run(tmp_path, monkeypatch):
     """Runs a row whose stages are not made: its scores have as many correct ones as told."""
     monkeypatch.setattr(sweep, "_apart", experiment.make_row)
     monkeypatch.setattr("marco.reporting.table.picture", lambda *_, **__: b"")
+    monkeypatch.setattr("marco.reporting.table.draw_figures", lambda *_: ({}, {}))
 
     def run(*overrides, correct=None, is_sweep=True):
         config = checked(*OVERRIDES, "logger=none", *overrides)
@@ -109,6 +112,22 @@ def test_scores_that_were_deleted_are_pending_again(run, tmp_path):
     run("recipe=dpo", correct=30)
     assert "pending" in line(tmp_path, "SFT")
     assert "30.0 [" in line(tmp_path, "+ DPO")
+
+
+def test_half_way_the_command_draws_what_is_there_and_tells_what_is_not(
+    run, tmp_path, monkeypatch, capsys
+):
+    run("recipe=sft", correct=40)
+    monkeypatch.setattr("marco.reporting.table.draw_figures", draw_figures)
+    (folder,) = (tmp_path / "table").iterdir()
+    (folder / "margin_length.png").write_bytes(b"of scores that were deleted")
+    assert main([str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "- Figure margin_length is left out: no row's student has a pairs.csv" in told
+    assert "Figure no_answer" not in told and "| SFT | 100 × 1 | 40.0 [" in told
+    drawn = {path.name for path in folder.iterdir() if path.suffix in (".png", ".svg")}
+    assert drawn == {"table.png", "table.svg", "no_answer.png", "no_answer.svg"}
+    assert (folder / "no_answer.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_row_that_fails_is_told_and_tried_again_where_that_is_asked(run, tmp_path):

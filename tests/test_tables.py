@@ -1,33 +1,68 @@
 """Every table in experiments/: its sweep makes the rows that it lists, no more and no fewer."""
 
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from marco.config import ROOT
-from marco.sweep import composed_config
+from marco.config import ROOT, check
 
+CONF = ROOT / "conf"
 TABLES = sorted(
     path.stem for path in (ROOT / "experiments").glob("*.yaml") if "table" in OmegaConf.load(path)
 )
 
 
+def swept(name: str, size: str) -> dict[str, list[str]]:
+    """The values of each key that a table sweeps."""
+    files = (ROOT / "experiments" / f"{name}.yaml", CONF / "at_size" / f"{name}_{size}.yaml")
+    found: Any = OmegaConf.merge(*(OmegaConf.load(file) for file in files if file.is_file()))
+    return {key: str(values).split(",") for key, values in found.hydra.sweeper.params.items()}
+
+
+def sections(file: Path) -> Any:
+    """What an option of a group says itself, by the section that it says it of."""
+    own = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(own, dict)
+    own.pop("defaults", None)
+    return own if "@package _global_" in file.read_text() else {file.parent.name: own}
+
+
+def row_of(cfg: DictConfig, chosen: dict[str, str]) -> str:
+    """The row that a composed config makes with other options and values.
+
+    Only its name is asked for: sections are put in place without another composition, which is what
+    takes time.
+    """
+    OmegaConf.set_readonly(cfg.hydra, False)
+    with open_dict(cfg):
+        for key, value in chosen.items():
+            if (file := CONF / key / f"{value}.yaml").is_file():
+                cfg.merge_with(sections(file))
+                cfg.hydra.runtime.choices[key] = value
+            else:
+                OmegaConf.update(cfg, key, float(value) if "." in value else value)
+    HydraConfig.instance().set_config(cfg)
+    return cfg.table.row
+
+
 @pytest.mark.parametrize("size", ["embedded", "paper"])
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_lists_the_rows_of_its_sweep(name: str, size: str) -> None:
-    text = OmegaConf.load(ROOT / "experiments" / f"{name}.yaml")
-    params = text.hydra.sweeper.params
-    swept = [[f"{key}={value}" for value in str(params[key]).split(",")] for key in params]
-    if size == "paper":  # the rows are the same: one of each swept key is enough
-        swept = [values[-1:] for values in swept]
-    made = {}
-    for overrides in product(*swept):
-        config = composed_config([f"experiments={name}", f"size={size}", *overrides])
-        assert config.table is not None and config.table.name == name
-        made[config.row] = config.row_title
-    listed = list(OmegaConf.load(ROOT / "experiments" / f"{name}.yaml").table.rows)
-    assert set(made) <= set(map(str, listed))
-    if size == "embedded":
-        assert len(made) == len(listed)
-    assert all(title and "${" not in title for title in made.values())
+    keys = swept(name, size)
+    last = [f"{key}={values[-1]}" for key, values in keys.items()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides = [f"experiments={name}", f"size={size}", *last]
+        cfg = compose("train", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    choices = dict(cfg.hydra.runtime.choices)
+    config = check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), choices)
+    assert config.table is not None and config.table.name == name and config.split == "test"
+    assert all(title and "${" not in title for title in config.table.titles.values())
+    made = [row_of(cfg.copy(), dict(zip(keys, v, strict=True))) for v in product(*keys.values())]
+    assert config.row == made[-1]
+    assert sorted(made) == sorted(config.table.rows)

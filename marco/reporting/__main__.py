@@ -1,10 +1,11 @@
-"""A table of the scores that are there, a comparison, or how far everything is.
+"""A table of the scores that are there, a comparison, a dashboard, or how far everything is.
 
 python -m marco.reporting outputs/scores [--out DIR]
 python -m marco.reporting outputs/table/NAME     # a sweep's table, written anew from its rows
 python -m marco.reporting status [OUTPUTS]
 python -m marco.reporting compare A B [--json FILE]
 python -m marco.reporting test_at A B [--json FILE]
+python -m marco.reporting workspace TABLE [--dry-run]  # its dashboard in W&B
 """
 
 import argparse
@@ -14,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marco.errors import UserError
-from marco.reporting import compare, status, test_at
+from marco.reporting import compare, status, test_at, workspace
 from marco.reporting.formats import markdown
 from marco.reporting.paper import load_paper
 from marco.reporting.results import Result, collect, find_scores
 from marco.reporting.table import RowSpec, make_table, write_table
 from marco.sweep import SPEC, tabulate
 
-COMMANDS = {"compare": compare, "test_at": test_at, "status": status}
+COMMANDS = {"compare": compare, "test_at": test_at, "status": status, "workspace": workspace}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,29 +2,63 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 
-class LoggerConfig(BaseModel):
-    """Where a row's metrics go; at its end it waits at most `finish_s` seconds for uploads.
-
-    `sections` names the top-level parts of the config that may be logged. Validation error for a
-    logger `none` that is told to log, and for `wandb` without a project.
-    """
-
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["wandb", "none"]
-    mode: Literal["auto", "offline", "online", "disabled"]
-    project: str | None
-    entity: str | None
-    finish_s: Annotated[float, Field(ge=0)]
+
+class NoLoggerConfig(_Section):
+    """Nothing is logged."""
+
+    name: Literal["none"]
+
+
+class LoggedConfig(_Section):
+    """What every logger is told.
+
+    A row's stages are looked at every `every_s` seconds, and at its end its log is waited for at
+    most `finish_s` seconds. `samples` and `trees` count what is shown of a run, and `sections`
+    names the top-level parts of a config that are logged.
+    """
+
+    every_s: PositiveFloat
+    finish_s: PositiveFloat
+    samples: NonNegativeInt
+    trees: NonNegativeInt
     sections: tuple[str, ...]
 
-    @model_validator(mode="after")
-    def _fields_fit(self) -> "LoggerConfig":
-        if self.name == "none" and self.mode != "disabled":
-            raise ValueError(f"logger none has mode disabled, got {self.mode}: use logger=wandb")
-        if self.name == "wandb" and not self.project:
-            raise ValueError("logger wandb needs a project")
-        return self
+
+class CsvConfig(LoggedConfig):
+    """Logged to plain files."""
+
+    name: Literal["csv"]
+
+
+class TensorboardConfig(LoggedConfig):
+    """Logged to event files."""
+
+    name: Literal["tensorboard"]
+
+
+class MlflowConfig(LoggedConfig):
+    """Logged to MLflow: to the server at `address`, or to a database below the outputs."""
+
+    name: Literal["mlflow"]
+    experiment: Annotated[str, Field(min_length=1)]
+    address: str | None
+
+
+class WandbConfig(LoggedConfig):
+    """Logged to Weights & Biases; `artifacts` says what goes up of the stages' files."""
+
+    name: Literal["wandb"]
+    mode: Literal["auto", "offline", "online", "disabled"]
+    project: Annotated[str, Field(min_length=1)]
+    entity: str | None
+    artifacts: Literal["none", "manifests", "files"]
+
+
+AnyLogger = CsvConfig | TensorboardConfig | MlflowConfig | WandbConfig
+LoggerConfig = Annotated[NoLoggerConfig | AnyLogger, Field(discriminator="name")]

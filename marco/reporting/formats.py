@@ -4,10 +4,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from marco.reporting.paper import PaperTable
+from marco.reporting.paper import Pair, PaperTable
 from marco.reporting.rows import FINISHED, Cell, Measure, Row, measures_of
 
 NOISE = "†"
@@ -26,6 +26,26 @@ class Table:
     paper: PaperTable | None
     paper_column: str
     left_out: tuple[str, ...]
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """The paper's column beside each task; beside "" as long as nothing is scored."""
+        return (
+            self.paper.beside(self.tasks or ("",), column=self.paper_column) if self.paper else {}
+        )
+
+    def printed(self, row: Row, column: str) -> Pair:
+        """What the paper prints of a row in a column, in %."""
+        rows = self.paper.rows if self.paper else {}
+        return rows.get(row.recipe, {}).get(column, (None, None))
+
+    @property
+    def paper_label(self) -> str | None:
+        """Whose values the paper's are, and on what."""
+        if self.paper is None:
+            return None
+        names = dict.fromkeys(self.paper.columns[column] for column in self.beside.values())
+        return f"{self.paper.student}, {', '.join(names)}"
 
 
 def markdown(table: Table) -> str:
@@ -103,11 +123,10 @@ def comma_separated(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
     for row in table.rows:
-        values = ["" if value is None else value for value in row.paper or (None, None)]
-        paper = [table.paper_column if row.paper else "", *values]
         for task in row.cells or [""]:
             line: list[object] = [row.recipe, row.title, row.status, task]
             cell = row.cells.get(task)
+            paper = _beside(row, task or next(iter(table.beside), ""), table)
             if cell is None:
                 line += [""] * (len(head) - len(line) - len(paper))
             else:
@@ -123,7 +142,7 @@ def as_json(table: Table) -> str:
     """The table for programs, whole: shares in 0..1, the paper's values in % as it prints them."""
     paper = table.paper
     record = {
-        "schema": 1,
+        "schema": 2,
         "name": table.name,
         "confidence": table.confidence,
         "tasks": table.tasks,
@@ -131,8 +150,7 @@ def as_json(table: Table) -> str:
         and {
             "source": paper.source,
             "student": paper.student,
-            "column": table.paper_column,
-            "benchmark": paper.columns[table.paper_column],
+            "benchmarks": {task: paper.columns[name] for task, name in table.beside.items()},
         },
         "rows": [
             {
@@ -140,8 +158,12 @@ def as_json(table: Table) -> str:
                 "title": row.title,
                 "status": row.status,
                 "tasks": {task: asdict(cell) for task, cell in row.cells.items()},
-                "paper": row.paper
-                and {"accuracy_percent": row.paper[0], "no_answer_percent": row.paper[1]},
+                "paper": {
+                    task: {"accuracy_percent": accuracy, "no_answer_percent": silent}
+                    for task, column in table.beside.items()
+                    for accuracy, silent in [table.printed(row, column)]
+                    if accuracy is not None or silent is not None
+                },
             }
             for row in table.rows
         ],
@@ -182,11 +204,11 @@ def notes(table: Table) -> list[str]:
         lines += _comparison_notes(table, percent) + _length_notes(table)
     if table.paper is not None:
         lines.append(
-            f"Paper: {table.paper.student} on {table.paper.columns[table.paper_column]}, as "
-            f"printed, without n or intervals ({table.paper.source}). Another student, and where "
-            "the task differs another benchmark: compare directions, not values."
+            f"Paper: {table.paper_label}, as printed, without n or intervals "
+            f"({table.paper.source}). Another student, and where the task differs another "
+            "benchmark: compare directions, not values."
         )
-        if not any(row.paper for row in table.rows):
+        if not any(row.recipe in table.paper.rows for row in table.rows):
             lines.append(f"No row here is one of the paper's ({', '.join(table.paper.rows)}).")
     if table.left_out:
         lines.append(f"Scored, but no row of this table: {', '.join(table.left_out)}.")
@@ -220,12 +242,28 @@ def _columns(table: Table) -> list[tuple[str, str]]:
     columns = [("", "row")]
     for task in table.tasks:
         columns += [(task, "n × seeds"), (task, "accuracy"), (task, "no answer")]
+        columns += [(group, name) for group, name, _, _ in _paper_columns(table, task)]
     if not table.tasks:
         columns.append(("", "status"))
-    if table.paper is not None:
-        group = f"paper {table.paper.columns[table.paper_column]}"
-        columns += [(group, "accuracy"), (group, "no answer")]
+        columns += [(group, name) for group, name, _, _ in _paper_columns(table, "")]
     return columns
+
+
+def _paper_columns(table: Table, task: str) -> Iterator[tuple[str, str, str, int]]:
+    """The paper's columns after those of a task: their heads, the column, and which value of it.
+
+    One that stands beside several tasks comes once, after the last of them.
+    """
+    column = table.beside.get(task)
+    if table.paper is None or column is None or task != _last(table.beside, column):
+        return
+    for which, name in enumerate(("accuracy", "no answer")):
+        if table.paper.prints(column, which):
+            yield f"paper {table.paper.columns[column]}", name, column, which
+
+
+def _last(beside: dict[str, str], column: str) -> str:
+    return [task for task, name in beside.items() if name == column][-1]
 
 
 def _cells(row: Row, table: Table) -> list[tuple[str, bool]]:
@@ -242,12 +280,16 @@ def _cells(row: Row, table: Table) -> list[tuple[str, bool]]:
             texts.append((size_text(row, cell), False))
             for measure in (cell.accuracy, cell.no_answer):
                 texts.append((value_text(measure, first=first), measure.is_best))
+        texts += _printed(row, task, table)
     if not table.tasks:
-        texts.append((row.status, False))
-    if table.paper is not None:
-        for value in row.paper or (None, None):
-            texts.append((NOTHING if value is None else f"{value:g}", False))
+        texts += [(row.status, False), *_printed(row, "", table)]
     return texts
+
+
+def _printed(row: Row, task: str, table: Table) -> Iterator[tuple[str, bool]]:
+    for _, _, column, which in _paper_columns(table, task):
+        value = table.printed(row, column)[which]
+        yield NOTHING if value is None else f"{value:g}", False
 
 
 def _comparison_notes(table: Table, percent: str) -> list[str]:
@@ -281,6 +323,15 @@ def _comparison_notes(table: Table, percent: str) -> list[str]:
     if any(m.difference is None for m in below):
         lines.append(f"{NOT_COMPARED} Not compared: the row above has no result here.")
     return lines
+
+
+def _beside(row: Row, task: str, table: Table) -> list[object]:
+    """The paper's column beside a task, and its values of a row; empty where it prints none."""
+    column = table.beside.get(task, "")
+    pair = table.printed(row, column)
+    if pair == (None, None):
+        return ["", "", ""]
+    return [column, *("" if value is None else value for value in pair)]
 
 
 def _length_notes(table: Table) -> list[str]:

@@ -82,12 +82,15 @@ def draw_bars(
 
 
 def paper_value(table: Table, row: Row, task: str, which: int) -> float | None:
-    """The paper's value, in %, that stands beside a row.
+    """The paper's value, in %, that stands beside a row on a task."""
+    column = table.beside.get(task)
+    return table.printed(row, column)[which] if column else None
 
-    Its benchmark stands beside its own task, or beside every task where none is the same.
-    """
-    beside = table.paper_column == task or table.paper_column not in table.tasks
-    return row.paper[which] if row.paper and beside else None
+
+def _has_paper(table: Table, which: int) -> bool:
+    """Whether any value of the paper's stands beside that measure of a row."""
+    pairs = [table.printed(row, column) for row in table.rows for column in table.beside.values()]
+    return any(pair[which] is not None for pair in pairs)
 
 
 def label_rows(axes: Axes, labels: Sequence[str]) -> None:
@@ -114,9 +117,8 @@ def legend(table: Table, drawn: Sequence[MeasureOf]) -> list[Line2D]:
         handles.append(style.interval_handle(measures, table.confidence))
     if any(len(m.per_seed) > 1 for m in measures):
         handles.append(style.seed_handle())
-    if table.paper is not None:
-        column = table.paper.columns[table.paper_column]
-        label = f"paper: {table.paper.student}, {column}"
+    if any(_has_paper(table, 1 if of is no_answer else 0) for of in drawn):
+        label = style.wrapped(f"paper: {table.paper_label}", 64)
         handles.append(Line2D([], [], label=label, **style.PAPER))
     signs = {mark(measure, first=False) for row in by_row[1:] for measure in row}
     texts = {

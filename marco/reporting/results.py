@@ -147,6 +147,14 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
+def student_behind(result: Result) -> Path | None:
+    """The folder of the student that was scored, where the manifest tells one."""
+    if not (result.folder / MANIFEST).is_file():
+        return None
+    student = read_manifest(result.folder)["inputs"].get("student")
+    return Path(student["path"]) if student else None
+
+
 def find_scores(paths: Sequence[Path]) -> list[Path]:
     """The scores folders among `paths` and below them, sorted below each; UserError if none."""
     found: list[Path] = []

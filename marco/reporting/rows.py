@@ -82,7 +82,6 @@ class Row:
     title: str
     status: str
     cells: dict[str, Cell]
-    paper: tuple[float | None, float | None] | None
 
 
 def build_rows(
@@ -90,13 +89,11 @@ def build_rows(
     results: Sequence[Result],
     *,
     status: Mapping[str, str],
-    paper: Mapping[str, tuple[float | None, float | None]],
 ) -> list[Row]:
     """The rows in the order of `specs`, each compared with the row directly above it.
 
-    A row without a result is kept, with its status, `pending` if none is told. `paper` maps paper
-    rows to (accuracy, no-answer ratio) in %. UserError for a recipe that is listed twice, or
-    results whose intervals have different confidences.
+    A row without a result is kept, with its status, `pending` if none is told. UserError for a
+    recipe that is listed twice, or results whose intervals have different confidences.
     """
     twice = [recipe for recipe, times in Counter(s.recipe for s in specs).items() if times > 1]
     if twice:
@@ -121,7 +118,6 @@ def build_rows(
                 title=spec.title,
                 status=status.get(spec.recipe) or (FINISHED if cells else PENDING),
                 cells=cells,
-                paper=paper.get(spec.recipe),
             )
         )
     if confidence is not None:

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from marco.reporting.figures import FigureName
+from marco.reporting.figures.drawn import KINDS, Scored, draw_figures
 from marco.reporting.formats import Table, as_json, comma_separated, latex, markdown
 from marco.reporting.paper import load_paper
 from marco.reporting.picture import picture
@@ -23,10 +25,14 @@ def write_table(
     paper_column: str,
     status: Mapping[str, str],
     names: Sequence[str] | None = None,
+    figures: Sequence[FigureName] = (),
+    swept: Sequence[str] = (),
 ) -> str:
     """Write table.md, .csv, .tex, .json, .png and .svg into `out`, and return the Markdown.
 
-    Arguments are those of `make_table`. Each file is replaced whole, or left as it was.
+    The `figures` stand beside it as PNG and SVG, `swept` as in `Scored`; of one that cannot be
+    drawn yet the Markdown says why. Other arguments are those of `make_table`. Each file is
+    replaced whole, or left as it was.
     """
     table = make_table(
         name=name,
@@ -37,7 +43,10 @@ def write_table(
         status=status,
         names=names,
     )
-    text = markdown(table)
+    scored = Scored(table=table, rows=rows, results=collect(folders, rows=names), swept=swept)
+    drawn, left_out = draw_figures(figures, scored)
+    lines = [f"- Figure {name} is left out: {reason}" for name, reason in left_out.items()]
+    text = "".join(f"{line}\n" for line in (markdown(table).rstrip("\n"), *lines))
     files = {
         "table.md": text.encode(),
         "table.csv": comma_separated(table).encode(),
@@ -45,8 +54,12 @@ def write_table(
         "table.json": as_json(table).encode(),
         "table.png": picture(table, kind="png"),
         "table.svg": picture(table, kind="svg"),
+        **drawn,
     }
     out.mkdir(parents=True, exist_ok=True)
+    for name in left_out:  # none of other results than the table's
+        for kind in KINDS:
+            (out / f"{name}.{kind}").unlink(missing_ok=True)
     for file, content in files.items():
         _replace(out / file, content)
     return text
@@ -67,23 +80,18 @@ def make_table(
     `names` gives the row of each folder, where its scores name another.
     Rows keep their order; one without a result shows `status[recipe]`, or that it is pending.
     `paper` names a table of the paper to stand beside ours (None: none), `paper_column` its
-    benchmark. Results of no row are named under the table. UserError as `collect`, `build_rows`
-    and `load_paper` raise it.
+    benchmark where no task is one of the paper's own. Results of no row are named under the table.
+    UserError as `collect`, `build_rows` and `load_paper` raise it.
     """
     printed = load_paper(paper, column=paper_column) if paper is not None else None
     results = collect(folders, rows=names)
     recipes = {row.recipe for row in rows}
     used = [result for result in results if result.row in recipes]
     left_out = [f"{r.row} (seed {r.seed})" for r in results if r.row not in recipes]
-    beside = {
-        recipe: columns[paper_column]
-        for recipe, columns in (printed.rows.items() if printed else ())
-        if paper_column in columns
-    }
     return Table(
         name=name,
         tasks=tuple(dict.fromkeys(task for result in used for task in result.tasks)),
-        rows=tuple(build_rows(rows, used, status=status, paper=beside)),
+        rows=tuple(build_rows(rows, used, status=status)),
         confidence=confidence_of(used),
         paper=printed,
         paper_column=paper_column,

@@ -17,14 +17,15 @@ class SearchConfig(BaseModel):
     """Selection, stopping rules and budgets of the search of one tree.
 
     With `count: distinct` a finished leaf is closed and every chain counts once; with
-    `count: visits` a finished leaf may be visited again and counts again (the released code).
+    `count: visits` a finished leaf may be visited again and counts again (the released code). With
+    `count: plain` there is no search: whole chains are sampled (`marco.search.plain`).
     `dry_run` searches a sample of the problems, and tells what all of them would cost.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    count: Literal["distinct", "visits"]
+    count: Literal["distinct", "visits", "plain"]
     c: NonNegativeFloat
     wave: PositiveInt
     enough_correct: PositiveInt
@@ -47,4 +48,6 @@ class SearchConfig(BaseModel):
             raise ValueError("accept_correct is above enough_correct: it would never be reached")
         if self.node_tokens > self.max_tokens:
             raise ValueError("node_tokens is above max_tokens: no node could be written")
+        if self.count == "plain" and self.dry_run:
+            raise ValueError("plain sampling costs what search=distinct costs: dry_run that")
         return self

@@ -12,7 +12,8 @@ from marco.engines.prompts import ChatTokenizer
 from marco.engines.protocol import Sampling
 from marco.engines.registry import engine_of, model_folder
 from marco.search.mcts import Search, TreeSearch, Writer
-from marco.search.pattern import AnyPattern, MixedPattern, NodeKind, Pattern
+from marco.search.pattern import ANSWER, AnyPattern, MixedPattern, NodeKind, Pattern
+from marco.search.plain import sample_chains
 from marco.search.settings import SearchConfig
 from marco.tasks.examples import chat
 from marco.tasks.problem import Problem
@@ -43,6 +44,7 @@ class SearchStart:
         self.kinds = {name: NodeKind(**kind) for name, kind in config["kinds"].items()}
         self.pattern: AnyPattern = TypeAdapter(AnyPattern).validate_python(config["pattern"])
         self.settings = SearchConfig(**config["search"])
+        self.budgets: Mapping[str, int] = config.get("budgets", {})  # of plain sampling
         self.checkpoints = config["models"]["checkpoints"]
         self.roles = config["models"]["roles"]
         self.paths = {
@@ -57,6 +59,8 @@ class SearchStart:
         self.tokenizers = {path: ChatTokenizer.load(path) for path in set(self.paths.values())}
 
     def __call__(self, problem: Problem) -> Search:
+        if self.settings.count == "plain":
+            return self._sample(problem)
         return self.search(problem, verify=self.task.verify).run()
 
     def search(
@@ -65,8 +69,36 @@ class SearchStart:
         """The search of a problem, with a reward by `verify`; `changes` are of its settings."""
         pattern = draw_pattern(self.pattern, self.seed, problem)
         settings = SearchConfig(**{**self.settings.model_dump(), **changes})
+        return TreeSearch(
+            problem,
+            task=self.task.name,
+            verify=verify,
+            kinds=self.kinds,
+            pattern=pattern,
+            settings=settings,
+            writers=self._writers(pattern, settings),
+            seed=self.seed,
+        )
+
+    def _sample(self, problem: Problem) -> Search:
+        """Whole chains by the model that writes answers, for as many tokens as are told."""
+        pattern = draw_pattern(self.pattern, self.seed, problem)
+        return sample_chains(
+            problem,
+            task=self.task.name,
+            verify=self.task.verify,
+            closing=self.kinds[ANSWER].closing,
+            pattern=pattern,
+            settings=self.settings,
+            writer=self._writers(pattern, self.settings)[ANSWER],
+            seed=self.seed,
+            tokens=self.budgets[problem.id],
+        )
+
+    def _writers(self, pattern: Pattern, settings: SearchConfig) -> dict[str, Writer]:
+        """Who writes each kind of node."""
         prompters = {path: self._prompter(path, pattern) for path in self.tokenizers}
-        writers = {
+        return {
             kind: Writer(
                 model=name,
                 prompt_ids=prompters[self.paths[name]],
@@ -79,16 +111,6 @@ class SearchStart:
             )
             for kind, name in self.roles.items()
         }
-        return TreeSearch(
-            problem,
-            task=self.task.name,
-            verify=verify,
-            kinds=self.kinds,
-            pattern=pattern,
-            settings=settings,
-            writers=writers,
-            seed=self.seed,
-        )
 
     def write_prompts(self, problem: Problem) -> None:
         """Write a problem's prompts in every pattern; UserError for what cannot be written."""

@@ -25,6 +25,7 @@ from marco.training.allocator import LONG_ROW, give_back_large_blocks
 from marco.training.config import Accelerator, LossConfig, Precision, TrainerConfig
 from marco.training.data_module import ChainDataModule, Packer, Sizes, Step, Steps, length_thirds
 from marco.training.examples import Example, ExampleSet, by_prompt, read_examples
+from marco.training.live import LiveLog
 from marco.training.module import ChainModule
 from marco.training.reference import Reference, reference_logps
 from marco.training.samples import Probe, sample
@@ -99,6 +100,7 @@ def train_student(
         tokenizer=tokenizer,
         validation=Steps(held_out, packer, sizes, seed=seed).step(held_out) if held_out else None,
         bar=progress("train", steps.total_steps, "steps") if progress is not None else None,
+        live=LiveLog(out),
     )
     with watch.kept_if_told():
         _run(module, steps, trainer, watch)
@@ -121,6 +123,7 @@ def train_student(
             # By row: of several devices the order within a step is another.
             _write_lines(out / "pairs.csv", [line for _, line in sorted(module.pairs_seen.items())])
         _write_log(out, module.history, metrics)
+        watch.live.end()
     return metrics
 
 
@@ -192,7 +195,7 @@ def split(
 
 @dataclass(kw_only=True)
 class _Watch(pl.Callback):
-    """What goes on around the steps: checkpoints, samples, validation, and the display."""
+    """What goes on around the steps: checkpoints, samples, validation, display, and live log."""
 
     checkpoints: Path
     run: str
@@ -201,6 +204,7 @@ class _Watch(pl.Callback):
     tokenizer: Any
     validation: Step | None
     bar: Progress | None
+    live: LiveLog
 
     def __post_init__(self) -> None:
         self.seconds = 0.0
@@ -216,6 +220,8 @@ class _Watch(pl.Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         # Lightning has put a handler of its own in place, which goes on with a step.
         exit_on_sigterm()
+        if pl_module.is_first:
+            self.live.begin(pl_module.history)
         self.written = time.monotonic()
 
     def on_train_batch_start(
@@ -234,6 +240,8 @@ class _Watch(pl.Callback):
             self.bar.update(len(module.history), loss=loss, tokens_per_s=rate)
         with uninterrupted():
             self.look(module)
+            if module.is_first:
+                self.live.add(len(module.history), module.history[-1])
             trainer.should_stop = trainer.should_stop or module.has_stalled()
             is_due = time.monotonic() - self.written >= module.settings.checkpoint_every_s
             # All devices write together, so the clock of one decides.

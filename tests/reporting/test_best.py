@@ -15,7 +15,7 @@ ROWS = [RowSpec("sft", "SFT"), RowSpec("dpo", "+ DPO"), RowSpec("joint", "+ join
 
 def best_of(folders, specs=ROWS):
     """(row, measure) of each cell that is the best of its column."""
-    rows = build_rows(specs, collect(folders), status={}, paper={})
+    rows = build_rows(specs, collect(folders), status={})
     return [
         (row.recipe, task, name)
         for row in rows
@@ -97,11 +97,13 @@ def test_each_form_tells_the_best(score, tmp_path):
     assert [line["accuracy_best"] for line in lines] == ["False", "", "True"]
     assert [line["no_answer_best"] for line in lines] == ["False", "", "False"]
     told = json.loads((tmp_path / "out/table.json").read_text())
-    assert (told["schema"], told["name"], told["confidence"]) == (1, "step_by_step", 0.95)
-    assert told["tasks"] == ["arithmetic"] and told["paper"]["benchmark"] == "GSM8K"
+    assert (told["schema"], told["name"], told["confidence"]) == (2, "step_by_step", 0.95)
+    assert told["tasks"] == ["arithmetic"] and told["paper"]["benchmarks"] == {
+        "arithmetic": "GSM8K"
+    }
     sft, dpo, joint = told["rows"]
     assert (dpo["status"], dpo["tasks"]) == ("failed", {})
-    assert sft["paper"] == {"accuracy_percent": 87.4, "no_answer_percent": 0.23}
+    assert sft["paper"] == {"arithmetic": {"accuracy_percent": 87.4, "no_answer_percent": 0.23}}
     cell = joint["tasks"]["arithmetic"]
     assert (cell["seeds"], cell["n"]) == ([0], [100])
     accuracy = cell["accuracy"]
@@ -123,6 +125,6 @@ def test_a_table_without_results_is_json_too(tmp_path):
     )
     told = json.loads((tmp_path / "table.json").read_text())
     assert told["rows"] == [
-        {"row": "sft", "title": "SFT", "status": "pending", "tasks": {}, "paper": None}
+        {"row": "sft", "title": "SFT", "status": "pending", "tasks": {}, "paper": {}}
     ]
     assert (told["confidence"], told["paper"], told["notes"]) == (None, None, [])

@@ -40,7 +40,22 @@ def test_bars_numbers_statuses_and_the_papers_values(score):
     assert not overlapping(figure)
 
 
+def test_the_papers_values_stand_beside_their_own_tasks_only(score):
+    tasks = ("multi_if en", "multi_if zh", "multi_if")
+    folders = [score("sft", correct=80, silent=2, task=task) for task in tasks]
+    figure = no_answer_bars(table([RowSpec("sft", "SFT")], folders))
+    beside = [
+        [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "D"]
+        for axes in figure.axes
+    ]
+    assert beside == [[[1.69]], [[0.77]], []]
+    assert "paper: Llama-3.1-8B-Instruct, IF En, IF Zh" in said(figure)
+    assert not overlapping(figure)
+
+
 def test_only_what_is_drawn_is_explained(score):
+    alone = table([RowSpec("alpha_1.0", "α = 1")], [score("alpha_1.0", correct=80)], paper="alpha")
+    assert "paper: " in said(draw_picture(alone)) and "paper" not in said(no_answer_bars(alone))
     rows = [RowSpec("sft", "SFT"), RowSpec("dpo", "+ DPO")]
     # Accuracy differs beyond noise, and DPO's is best; the no-answer ratios are alike.
     folders = [score("sft", correct=20, keeps=True), score("dpo", correct=90, keeps=True)]
@@ -73,9 +88,9 @@ def test_five_tasks_are_three_abreast_and_tell_their_own_n(score):
     assert len(figure.axes) == 5
     assert all(f"{task} (n = {10 + i}, 1 seed)" in said(figure) for i, task in enumerate(tasks))
     assert not overlapping(figure)
-    # The paper's GSM8K value stands beside its own task only.
+    # The paper's values stand beside their own tasks only.
     shown = [any(line.get_marker() == "D" for line in axes.lines) for axes in figure.axes]
-    assert shown == [True, False, False, False, False]
+    assert shown == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize("rows", [[], [RowSpec("sft", "SFT"), RowSpec("dpo", "+ DPO")]])

@@ -7,6 +7,7 @@ import pytest
 from marco.errors import UserError
 from marco.evaluation.statistics import wilson
 from marco.reporting.figures.test_at import read_curves, tries_curves
+from marco.reporting.paper import load_paper
 from marco.reporting.results import collect
 from marco.reporting.table import RowSpec
 
@@ -100,13 +101,15 @@ def test_curves_are_drawn_over_tries_and_over_tokens(tried):
     rows = [RowSpec("best", "best"), RowSpec("tree", "best + MCTS"), RowSpec("none", "none")]
     folders = [tried("best", TRIES), tried("tree", TRIES, method="mcts")]
     curves, confidence = read_curves(rows, collect(folders))
-    paper = {"best": {1: 51.0, 4: 70.2}}
-    figure = tries_curves("test_at_n", curves, confidence=confidence, paper=paper)
+    printed = {"tries": {"best": {"math": {1: 51.0, 4: 70.2}}}}
+    paper = load_paper("test_at_n", column="math").model_copy(update=printed)
+    beside = {"paper": paper, "paper_column": "math"}
+    figure = tries_curves("test_at_n", curves, confidence=confidence, **beside)
     told = said(figure)
     assert "test_at_n: Test@N, the share of problems that N tries solve" in told
     assert "math (n = 2): Test@N over tries" in told and "over tokens spent" in told
     assert "problems solved, %" in told and "best + MCTS (1 seed)" in told
-    assert "open markers: the paper's value of the row" in told
+    assert "open markers: the paper's value of the row (Llama-3.1-8B-Instruct, MATH)" in told
     left, right = figure.axes
     by_tokens = [list(line.get_xdata()) for line in curves_of(right)]
     assert by_tokens == [pytest.approx([15, 30, 60]), pytest.approx([10, 25, 60])]
@@ -117,6 +120,14 @@ def test_curves_are_drawn_over_tries_and_over_tokens(tried):
     end = 100 * wilson(1, 2, confidence=0.95)[1]
     assert end < left.get_ylim()[1] <= 103
     assert not overlapping(figure)
+
+
+def test_a_single_try_has_its_tokens_on_the_axis(tried):
+    curves, confidence = read_curves(
+        [RowSpec("best", "best")], collect([tried("best", {"p": ("y", (1011,))})])
+    )
+    _, right = tries_curves("t", curves, confidence=confidence).axes
+    assert [label.get_text() for label in right.get_xticklabels()] == ["1,011"]
 
 
 def test_unknown_tokens_leave_the_tries(tried):

@@ -11,7 +11,7 @@ SFT, DPO = RowSpec("sft", "SFT"), RowSpec("dpo", "+ DPO")
 
 
 def rows_of(specs, folders, **status):
-    return build_rows(specs, collect(folders), status=status, paper={})
+    return build_rows(specs, collect(folders), status=status)
 
 
 def test_one_seed_has_wilsons_interval(score):

@@ -124,8 +124,14 @@ def test_csv_holds_the_numbers_once_per_row_and_task(score, tmp_path):
     assert (dpo["accuracy_percent"], dpo["accuracy_difference"]) == ("3.0000", "-77.0000")
     assert (dpo["accuracy_interval"], dpo["accuracy_difference_interval"]) == ("wilson", "newcombe")
     assert (dpo["accuracy_within_noise"], dpo["no_answer_within_noise"]) == ("False", "True")
-    assert (dpo["paper_accuracy_percent"], dpo["paper_no_answer_percent"]) == ("86.2", "6.37")
-    assert lines[3]["paper_accuracy_percent"] == "86.8"
+    # The paper's stand beside its own task; a row that is not there yet has them too.
+    papers = ("paper_column", "paper_accuracy_percent", "paper_no_answer_percent")
+    assert [tuple(line[name] for name in papers) for line in lines] == [
+        ("", "", ""),
+        ("gsm8k", "87.4", "0.23"),
+        ("", "", ""),
+        ("gsm8k", "86.8", "0.38"),
+    ]
 
 
 HOSTILE = r"50% of a_b & c#1 {x} $y$ ~^\z | <i> [k] *s* `t`"
@@ -220,6 +226,36 @@ def test_the_papers_numbers_are_all_there():
     gsm8k, maths = ([row[name] for row in paper.rows.values()] for name in ("gsm8k", "math"))
     assert [sum(part) for part in zip(*gsm8k, strict=True)] == pytest.approx([521.9, 15.92])
     assert [sum(part) for part in zip(*maths, strict=True)] == pytest.approx([269.4, 113.0])
+
+
+def test_the_papers_alpha_figure_has_accuracies_only(score, tmp_path):
+    paper = load_paper("alpha", column="gsm8k")
+    sums = [sum(row[name][0] or 0 for row in paper.rows.values()) for name in paper.columns]
+    # By hand, over the five values of each column.
+    assert sums == pytest.approx([431.9, 243.6, 36.8, 342.1])
+    rows = [RowSpec("alpha_0.5", "α = 0.5")]
+    folders = [score("alpha_0.5", correct=80)]
+    text = write(tmp_path, folders, rows=rows, paper="alpha", name="alpha")
+    head, _, line = lines_of(text)
+    assert head.endswith("| arithmetic no answer | paper GSM8K accuracy |")
+    assert line.endswith("| 0.0 [0.0, 3.7] | 86.5 |")
+
+
+def test_each_task_of_the_papers_has_its_own_column_beside_it(score, tmp_path):
+    tasks = ("gsm8k", "multi_if zh", "multi_if", "blocksworld")
+    folders = [score("sft", correct=80, task=task) for task in tasks]
+    head, _, line, *_ = lines_of(write(tmp_path, folders, rows=ROWS[:1]))
+    columns = zip(*(text.strip("| ").split(" | ") for text in (head, line)), strict=True)
+    assert [column for column in columns if "paper" in column[0]] == [
+        ("paper GSM8K accuracy", "87.4"),
+        ("paper GSM8K no answer", "0.23"),
+        ("paper IF Zh accuracy", "69.2"),
+        ("paper IF Zh no answer", "0.77"),
+        ("paper planning accuracy", "12.4"),
+        ("paper planning no answer", "1.8"),
+    ]
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    assert [line["paper_column"] for line in lines] == ["gsm8k", "if_zh", "", "planning"]
 
 
 def test_unknown_paper_and_column_get_the_nearest_name():

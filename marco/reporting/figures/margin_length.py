@@ -17,9 +17,8 @@ from matplotlib.lines import Line2D
 
 from marco.errors import UserError
 from marco.reporting.figures import style
-from marco.reporting.results import Result
+from marco.reporting.results import Result, student_behind
 from marco.reporting.rows import RowSpec, confidence_of
-from marco.stages import MANIFEST, read_manifest
 
 FILE = "pairs.csv"
 MANY = 2000  # points from which on an SVG holds them as a picture: as shapes they would fill it
@@ -65,7 +64,7 @@ def read_pairs(
     found = []
     for row in rows:
         for result in sorted(results, key=lambda result: result.seed):
-            student = _student(result.folder) if result.row == row.recipe else None
+            student = student_behind(result) if result.row == row.recipe else None
             if student is not None and (student / FILE).is_file():
                 margins, differences = _read(student / FILE)
                 pairs = Pairs(
@@ -126,14 +125,6 @@ def margin_length_scatter(name: str, pairs: Sequence[Pairs], *, confidence: floa
         handles=_legend(pairs), loc="outside lower left", ncols=3, frameon=False, fontsize=9
     )
     return figure
-
-
-def _student(scores: Path) -> Path | None:
-    """The folder of the student that a scores folder is of, where its manifest tells it."""
-    if not (scores / MANIFEST).is_file():
-        return None
-    student = read_manifest(scores)["inputs"].get("student")
-    return Path(student["path"]) if student else None
 
 
 def _read(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -128,9 +128,7 @@ def sweep_of(table: Table, places: Mapping[str, Place], *, setting: str) -> Swee
                 seeds=tuple(len(cell.seeds) for cell in cells),
             )
             panels.append(panel)
-    paper = (
-        table.paper and f"paper: {table.paper.student}, {table.paper.columns[table.paper_column]}"
-    )
+    paper = table.paper and style.wrapped(f"paper: {table.paper_label}", 64)
     return Sweep(
         name=table.name,
         setting=setting,

@@ -17,6 +17,7 @@ from marco.evaluation.tries import solved_within
 from marco.reporting.figures import style
 from marco.reporting.figures.samples import read_samples
 from marco.reporting.figures.style import Point
+from marco.reporting.paper import PaperTable
 from marco.reporting.results import FILE, Result
 from marco.reporting.rows import Measure, RowSpec, confidence_of, over_seeds
 from marco.reporting.samples import RESAMPLES, SEED
@@ -78,17 +79,18 @@ def tries_curves(
     curves: Sequence[Curve],
     *,
     confidence: float,
-    paper: Mapping[str, Mapping[int, float]] | None = None,
+    paper: PaperTable | None = None,
+    paper_column: str = "",
 ) -> Figure:
     """Per task the share of problems solved, in %, over tries and, where known, over tokens.
 
-    `paper` holds its values in % by row and number of tries: the row's markers, open.
+    The values of `paper` are open markers of the row's, `paper_column` as in a table.
     """
     if not curves:
         raise UserError(f"{name}: there is no row with several tries to show")
-    paper = paper or {}
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     rows = list(dict.fromkeys(curve.row for curve in curves))
+    columns = paper.beside(tasks, column=paper_column) if paper else {}
     told = any(tokens is not None for curve in curves for tokens in curve.tokens)
     figure = style.begin(
         f"{name}: Test@N, the share of problems that N tries solve",
@@ -98,6 +100,7 @@ def tries_curves(
     grid = figure.subplots(len(tasks), 1 + told, squeeze=False, sharey="row")
     for task, panels in zip(tasks, grid, strict=True):
         own = [curve for curve in curves if curve.task == task]
+        beside = {curve.row: _printed(paper, curve.row, columns.get(task)) for curve in own}
         for axes, over in zip(panels, ("tries", "tokens"), strict=False):
             for curve in own:
                 points = [
@@ -107,13 +110,13 @@ def tries_curves(
                 ]
                 places = {"series": rows.index(curve.row), "of": len(rows)}
                 style.draw_curve(axes, points, **places, apart=over == "tries")
-                if over == "tries" and curve.row in paper:
-                    values = paper[curve.row]
+                if over == "tries" and (values := beside[curve.row]):
                     axes.plot(values.keys(), values.values(), **_paper(rows.index(curve.row)))
-            _finish(axes, own, over)
+            tries = [n for printed in beside.values() for n in printed]
+            _finish(axes, own, over, tries if over == "tries" else [])
         values = [bound for curve in own for m in curve.shares for bound in (m.low, m.high)]
-        beside = [value for curve in own for value in paper.get(curve.row, {}).values()]
-        low, high = min(100 * min(values), *beside, 100), max(100 * max(values), *beside, 0)
+        printed = [value for one in beside.values() for value in one.values()]
+        low, high = min(100 * min(values), *printed, 100), max(100 * max(values), *printed, 0)
         panels[0].set_ylim(max(-3, low - 4), min(103, high + 4))
         panels[0].set_ylabel("problems solved, %")
         n = _range([curve.n for curve in own])
@@ -121,7 +124,7 @@ def tries_curves(
             title = f"{task} (n = {n}): Test@N over {over}"
             axes.set_title(style.wrapped(title, 60), loc="left", fontsize=10.5)
     figure.legend(
-        handles=_legend(curves, rows, confidence, paper),
+        handles=_legend(curves, rows, confidence, paper and _label(paper, columns, rows)),
         loc="outside lower left",
         ncols=2 if told else 1,
         frameon=False,
@@ -203,8 +206,9 @@ def _curve(
     )
 
 
-def _finish(axes: Axes, curves: Sequence[Curve], over: str) -> None:
+def _finish(axes: Axes, curves: Sequence[Curve], over: str, printed: Sequence[int]) -> None:
     values = [x for curve in curves for x in getattr(curve, over) if x is not None]
+    values += printed
     axes.set_xscale("log", base=2)
     if over == "tries":
         ticks = sorted(set(values))
@@ -216,6 +220,8 @@ def _finish(axes: Axes, curves: Sequence[Curve], over: str) -> None:
     if values:
         margin = (max(values) / min(values)) ** 0.08 * 1.12
         axes.set_xlim(min(values) / margin, max(values) * margin)
+        if max(values) < 4 * min(values):  # there may be no power of two among them
+            axes.set_xticks(sorted(values))
     axes.minorticks_off()
     style.clear(axes, grid="both")
 
@@ -224,7 +230,7 @@ def _legend(
     curves: Sequence[Curve],
     rows: Sequence[str],
     confidence: float,
-    paper: Mapping[str, Mapping[int, float]],
+    paper: str | None,
 ) -> list[Line2D]:
     handles = []
     for series, row in enumerate(rows):
@@ -236,11 +242,25 @@ def _legend(
     handles.append(style.interval_handle(measures, confidence))
     if len(rows) <= style.FEW and any(len(measure.per_seed) > 1 for measure in measures):
         handles.append(style.seed_handle())
-    if any(row in paper for row in rows):
+    if paper:
         looks = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "color": style.INK}
-        label = "open markers: the paper's value of the row"
-        handles.append(Line2D([], [], linestyle="none", label=label, **looks))
+        handles.append(Line2D([], [], linestyle="none", label=paper, **looks))
     return handles
+
+
+def _printed(paper: PaperTable | None, row: str, column: str | None) -> dict[int, float]:
+    """The paper's values of a row, in %, by number of tries."""
+    return paper.tries.get(row, {}).get(column, {}) if paper and column else {}
+
+
+def _label(paper: PaperTable, columns: Mapping[str, str], rows: Sequence[str]) -> str | None:
+    names = dict.fromkeys(
+        paper.columns[column]
+        for column in columns.values()
+        if any(_printed(paper, row, column) for row in rows)
+    )
+    told = f"open markers: the paper's value of the row ({paper.student}, {', '.join(names)})"
+    return style.wrapped(told, 64) if names else None
 
 
 def _paper(series: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The paper's own tables, as package data, to stand beside ours."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 
@@ -8,16 +9,42 @@ from pydantic import BaseModel, ConfigDict
 
 from marco.errors import UserError
 
+Pair = tuple[float | None, float | None]
+# Results of ours whose column in the paper has another name.
+COLUMN_OF = {
+    "blocksworld": "planning",
+    "multi_if zh": "if_zh",
+    "multi_if en": "if_en",
+    "multi_if other": "if_other",
+}
+
 
 class PaperTable(BaseModel):
-    """A table of the paper: `rows[recipe][column]` is (accuracy, no-answer ratio), both in %."""
+    """A table of the paper, all in %: `rows[row][column]` is (accuracy, no-answer ratio).
+
+    What it does not print is None. `tries[row][column][n]` is the share solved in n tries.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     student: str
     columns: dict[str, str]
-    rows: dict[str, dict[str, tuple[float, float]]]
+    rows: dict[str, dict[str, Pair]]
+    tries: dict[str, dict[str, dict[int, float]]] = {}
+
+    def beside(self, tasks: Sequence[str], *, column: str) -> dict[str, str]:
+        """The column that stands beside each task: its own.
+
+        Where no task is one of the paper's, `column` stands beside all.
+        """
+        own = {task: COLUMN_OF.get(task, task) for task in tasks}
+        found = {task: name for task, name in own.items() if name in self.columns}
+        return found or dict.fromkeys(tasks, column)
+
+    def prints(self, column: str, which: int) -> bool:
+        """Whether any row has an accuracy (`which` 0) or a no-answer ratio (1) in a column."""
+        return any(row[column][which] is not None for row in self.rows.values() if column in row)
 
 
 def load_paper(name: str, *, column: str) -> PaperTable:

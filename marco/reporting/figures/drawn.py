@@ -1,0 +1,121 @@
+"""The figures that a table lists, drawn from its rows' scores and what these stand on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from marco.errors import UserError
+from marco.reporting.figures import FigureName, style
+from marco.reporting.figures.error_classes import error_class_stacks, read_stacks
+from marco.reporting.figures.lengths import (
+    dataset_folders,
+    length_histograms,
+    of_datasets,
+    of_scores,
+    of_trees,
+)
+from marco.reporting.figures.margin_length import margin_length_scatter, read_pairs
+from marco.reporting.figures.no_answer import no_answer_bars
+from marco.reporting.figures.sweep import read_places, sweep_curves, sweep_of
+from marco.reporting.figures.test_at import read_curves, tries_curves
+from marco.reporting.formats import Table
+from marco.reporting.results import Result, student_behind
+from marco.reporting.rows import RowSpec
+from marco.reporting.yields import trees_behind
+from marco.search.tree import read_trees
+from marco.stages import MANIFEST
+
+KINDS = ("png", "svg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What figures are drawn from: a table, its rows and their results.
+
+    `swept` holds dotted keys of the config: that of the x-axis of `sweep`, and one that tells its
+    curves apart, if any.
+    """
+
+    table: Table
+    rows: Sequence[RowSpec]
+    results: Sequence[Result]
+    swept: Sequence[str]
+
+
+def draw_figures(
+    names: Sequence[FigureName], scored: Scored
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The figures as PNG and SVG by file name, and why others cannot be drawn, by name."""
+    files, left_out = {}, {}
+    for name in names:
+        try:
+            figure = FIGURES[name](scored)
+        except UserError as error:
+            left_out[name] = str(error)
+            continue
+        files |= {f"{name}.{kind}": style.to_bytes(figure, kind) for kind in KINDS}
+    return files, left_out
+
+
+def _no_answer(scored: Scored) -> Figure:
+    return no_answer_bars(scored.table)
+
+
+def _sweep(scored: Scored) -> Figure:
+    if not scored.swept:
+        raise UserError("figure sweep: name the key of the config that was swept")
+    setting, *apart = scored.swept
+    places = read_places(scored.results, setting, apart=next(iter(apart), None))
+    return sweep_curves(sweep_of(scored.table, places, setting=setting))
+
+
+def _chain_lengths(scored: Scored) -> Figure:
+    behind = dict.fromkeys(filter(None, map(student_behind, scored.results)))
+    trained = [student for student in behind if (student / MANIFEST).is_file()]
+    return length_histograms(scored.table.name, of_datasets(dataset_folders(trained)))
+
+
+def _tree_lengths(scored: Scored) -> Figure:
+    from marco.engines.prompts import ChatTokenizer
+
+    folders = dict.fromkeys(filter(None, (trees_behind(r.folder) for r in scored.results)))
+    student = next(filter(None, map(student_behind, scored.results)), None)
+    if student is None:
+        raise UserError("no row has a student, by whose tokenizer chains have a length")
+    trees = (tree for folder in folders for tree in read_trees(folder))
+    encode = ChatTokenizer.load(student).encode
+    return length_histograms(scored.table.name, of_trees(trees, encode=encode))
+
+
+def _response_lengths(scored: Scored) -> Figure:
+    return length_histograms(scored.table.name, of_scores(scored.rows, scored.results))
+
+
+def _test_at(scored: Scored) -> Figure:
+    table = scored.table
+    curves, confidence = read_curves(scored.rows, scored.results)
+    beside = {"paper": table.paper, "paper_column": table.paper_column}
+    return tries_curves(table.name, curves, confidence=confidence, **beside)
+
+
+def _error_classes(scored: Scored) -> Figure:
+    stacks, confidence = read_stacks(scored.rows, scored.results)
+    return error_class_stacks(scored.table.name, scored.rows, stacks, confidence=confidence)
+
+
+def _margin_length(scored: Scored) -> Figure:
+    pairs, confidence = read_pairs(scored.rows, scored.results)
+    return margin_length_scatter(scored.table.name, pairs, confidence=confidence)
+
+
+FIGURES: Mapping[FigureName, Callable[[Scored], Figure]] = {
+    "no_answer": _no_answer,  # a bar a row
+    "sweep": _sweep,  # accuracy and no-answer ratio against a swept setting
+    "chain_lengths": _chain_lengths,  # of the chains that students learnt, by bucket
+    "tree_lengths": _tree_lengths,  # of all correct chains of the trees, by bucket
+    "response_lengths": _response_lengths,  # of what students write, by row
+    "test_at": _test_at,  # solved within N tries, over tries and tokens
+    "error_classes": _error_classes,  # a stack a row
+    "margin_length": _margin_length,  # a point a preference pair
+}

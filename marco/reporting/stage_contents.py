@@ -1,0 +1,189 @@
+"""What is logged of a stage, read from its folder: figures, curves, samples, trees, lineage."""
+
+import csv
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cache
+from heapq import nsmallest
+from pathlib import Path
+from typing import Any
+
+from marco.evaluation.metrics import class_names
+from marco.reporting.allowlist import Redactor
+from marco.reporting.loggers.protocol import Artifact
+from marco.reporting.tree_html import tree_page
+from marco.search.tree import Tree, read_trees
+from marco.stages import MANIFEST, read_manifest
+from marco.training.live import Following
+
+OTHER_AXES = ("validation/", "samples/")  # figures of training that are not of its own batches
+COLUMNS = ("task", "id", "turn", "try", "verdict", "error_classes", "finish", "tokens")
+TEXTS = ("prompt", "response", "answer", "gold")
+# Files of a stage that tell where things lie on this machine, or are of use only to go on from.
+LEFT_OUT = {"config.yaml", MANIFEST, "journal"}
+Line = tuple[int, dict[str, float]]  # step, figures
+Curve = tuple[str, int, dict[str, float]]  # axis, place on it, metrics
+
+
+def finished_training(folder: Path) -> Iterator[Line]:
+    """The steps of a finished student's training; none for other stages."""
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            step = int(line.pop("step"))
+            yield step, _of_training({name: float(value) for name, value in line.items() if value})
+
+
+def new_training(following: Following) -> Iterator[Line]:
+    """The steps that a training which goes on has told since the last look."""
+    return ((step, _of_training(told)) for step, told in following.new())
+
+
+@cache
+def figures(kind: str, folder: Path) -> dict[str, float]:
+    """The final figures of a stage, by names joined with `/`."""
+    if kind == "scores":
+        found = flat(_read(folder / "results.json").get("tasks", {}))
+        student = _student_of(folder)
+        return found | (flat({"train": _read(student / "metrics.json")}) if student else {})
+    if kind == "student":
+        return flat({"train": _read(folder / "metrics.json")})
+    if kind == "dataset":
+        return flat({"dataset": _read(folder / "stats.json")})
+    return flat({"trees": _counted(read_trees(folder))}) if kind == "trees" else {}
+
+
+def curves(kind: str, folder: Path) -> list[Curve]:
+    """Curves of each task that have an axis of their own: over tries (Test@k), and over turns."""
+    if kind != "scores":
+        return []
+    found: list[Curve] = []
+    for task, told in _read(folder / "results.json").get("tasks", {}).items():
+        for k, share in told.get("test_at", {}).items():
+            point = _finite({f"{task}/test_at_tries": share["value"]})
+            found.append((f"{task}/tries", int(k), point))
+        for turn, part in told.get("by_turn", {}).items():
+            point = {f"{task}/{name}_at_turn": part[name] for name in ("accuracy", "no_answer")}
+            found.append((f"{task}/turn", int(turn), _finite(point)))
+    return [curve for curve in found if curve[2]]
+
+
+def samples(folder: Path, *, count: int) -> list[dict[str, Any]]:
+    """`count` graded samples of each task: those of the same problems, whoever was evaluated."""
+    path = folder / "samples.jsonl"
+    if not count or not path.is_file():
+        return []
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    with path.open(encoding="utf-8", errors="surrogatepass") as file:
+        for line in file:
+            row = json.loads(line)
+            own = tasks.setdefault(row["task"], [])
+            own.append(row)
+            if len(own) > 50 * count:  # responses are long: all of them are never held
+                tasks[row["task"]] = nsmallest(count, own, key=_draw)
+    chosen = [row for own in tasks.values() for row in nsmallest(count, own, key=_draw)]
+    return [
+        {name: row.get(name) for name in COLUMNS + TEXTS}
+        | {"error_classes": sorted(class_names(row))}
+        for row in chosen
+    ]
+
+
+def pages(folder: Path, *, count: int, redact: Redactor) -> dict[str, str]:
+    """`count` trees as HTML by their problem's id, always those of the same problems."""
+    if not count or not (folder / "trees.jsonl").is_file():
+        return {}
+    drawn = nsmallest(count, read_trees(folder), key=lambda tree: _hash(tree.id))
+    # Before they are escaped: a secret may hold characters that are written otherwise then.
+    clean = [Tree.from_json(redact(json.loads(tree.to_json()))) for tree in drawn]
+    return {tree.id: tree_page(tree) for tree in clean}
+
+
+def artifact(name: str, folder: Path, *, inputs: Mapping[str, str], data: bool) -> Artifact:
+    """What a finished stage made, as its manifest tells: hashes and keys, but no places.
+
+    `inputs` maps its inputs to their keys. The same folder makes the same artifact, whoever asks.
+    With `data` its files go along.
+    """
+    manifest = read_manifest(folder)
+    kind, key = manifest["stage"], manifest["key"]
+    told = {
+        "stage": kind,
+        "key": key,
+        "inputs": dict(inputs),
+        "versions": manifest["versions"],
+        "seconds": manifest["seconds"],
+    }
+    listed = told | {"files": manifest["files"]}
+    texts = {"manifest.json": _text(listed), "figures.json": _text(figures(kind, folder))}
+    names = [file for file in manifest["files"] if file.split("/")[0] not in LEFT_OUT]
+    paths = {file: folder / file for file in names} if data else {}
+    return Artifact(name=name, kind=kind, key=key, metadata=told, files=texts, data=paths)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The finite numbers of nested figures, by names joined with `/`; an interval is two of them.
+
+    Those of a pair end in `_low` and `_high`.
+    """
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}/")
+        elif isinstance(value, list | tuple) and len(value) == 2:
+            found |= flat({f"{name}_low": value[0], f"{name}_high": value[1]}, prefix)
+        elif isinstance(value, bool | int | float) and math.isfinite(value):
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _student_of(scores: Path) -> Path | None:
+    """The folder of the student that was scored, where it is one of ours."""
+    found = read_manifest(scores)["inputs"].get("student")
+    folder = Path(found["path"]) if found else None
+    return folder if folder and (folder / "metrics.json").is_file() else None
+
+
+def _counted(trees: Iterator[Tree]) -> dict[str, Any]:
+    status, verdicts, usage = Counter[str](), Counter[str](), Counter[str]()
+    count = nodes = 0
+    for tree in trees:
+        count += 1
+        nodes += len(tree.nodes)
+        status[tree.status] += 1
+        verdicts.update(node.verdict for node in tree.nodes if node.verdict is not None)
+        usage.update(tree.usage)
+    return {"n": count, "nodes": nodes, "status": status, "chains": verdicts, "usage": usage}
+
+
+def _of_training(told: Mapping[str, Any]) -> dict[str, float]:
+    return _finite({_named(name): value for name, value in told.items()})
+
+
+def _named(name: str) -> str:
+    return name if name.startswith(OTHER_AXES) else f"train/{name}"
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: v for name, v in values.items() if v is not None and math.isfinite(v)}
+
+
+def _draw(row: Mapping[str, Any]) -> str:
+    return _hash([row["task"], row["id"], row.get("turn"), row.get("try")])
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
