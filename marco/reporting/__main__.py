@@ -13,9 +13,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from marco.errors import UserError
 from marco.reporting import compare, status, test_at, workspace
+from marco.reporting.figures import FigureName
 from marco.reporting.formats import markdown
 from marco.reporting.paper import load_paper
 from marco.reporting.results import Result, collect, find_scores
@@ -74,7 +76,11 @@ def _table(options: argparse.Namespace) -> str:
     }
     if options.out is None:
         return markdown(make_table(**asked))
-    return write_table(**asked, out=options.out)
+    if unknown := [name for name in options.figures if name not in get_args(FigureName)]:
+        known = ", ".join(get_args(FigureName))
+        raise UserError(f"--figures: unknown figure {unknown[0]!r}: expected some of {known}")
+    figures = {"figures": options.figures, "swept": options.swept}
+    return write_table(**asked, **figures, out=options.out)
 
 
 def _rows(
@@ -92,6 +98,10 @@ def _rows(
     return [RowSpec(recipe, titles[recipe]) for recipe in order]
 
 
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m marco.reporting",
@@ -107,15 +117,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="also write table.md, .csv, .tex, .json, .png, .svg here",
     )
+    parser.add_argument(
+        "--figures",
+        type=_names,
+        default=[],
+        metavar="A,B,...",
+        help="with --out, also these as PNG and SVG: " + ", ".join(get_args(FigureName)),
+    )
+    parser.add_argument(
+        "--swept",
+        type=_names,
+        default=[],
+        metavar="KEY[,KEY]",
+        help="of figure sweep: the config's key on the x-axis, and the one that tells curves apart",
+    )
     parser.add_argument("--name", default="scores", help="title of the table (%(default)s)")
     parser.add_argument(
         "--rows",
-        type=lambda text: [name for name in text.split(",") if name],
+        type=_names,
         metavar="A,B,...",
         help="recipes in the order of the table, scored or not; default: all that are scored",
     )
     parser.add_argument(
-        "--paper", metavar="TABLE", help="the paper's table beside ours: step_by_step"
+        "--paper", metavar="TABLE", help="the paper's table beside ours: step_by_step, alpha, ..."
     )
     parser.add_argument(
         "--paper-column",
