@@ -23,9 +23,11 @@ LAUNCHERS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_row_that_fails_is_told_and_the_table_written_once(launcher, tmp_path):
+def test_a_row_that_fails_is_told_and_the_table_written_once(launcher, tmp_path, monkeypatch):
     if launcher == "ray":  # not in the lock
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+        monkeypatch.setenv("RAY_agent_register_timeout_ms", "200000")  # for a busy machine
+        monkeypatch.setenv("RAY_raylet_start_wait_time_s", "200")
     rows = ("recipe=dpo", "seed=1,2")
     ended = subprocess.run(
         cheap_train(tmp_path, *LAUNCHERS[launcher], poison="2", rows=rows),
