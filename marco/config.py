@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -362,11 +362,10 @@ def near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def _told(error: Any, values: Any, choices: Mapping[str, Any]) -> str:
-    path = [str(part) for part in error["loc"] if not str(part).startswith(("function-", "lax-"))]
-    path = [part for part in path if part not in ("Pattern", "MixedPattern", *TASKS)]
+    path = _keys(error["loc"], values)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        message = "unknown key" + near(path[-1], _siblings(path))
+        message = "unknown key" + near(path[-1], _siblings(path, values))
     elif error["type"] == "missing":
         message = "missing"
     elif not isinstance(error.get("input"), Mapping):
@@ -375,15 +374,36 @@ def _told(error: Any, values: Any, choices: Mapping[str, Any]) -> str:
     return (f"{where}: " if where else "") + (f"{'.'.join(path)}: " if path else "") + message
 
 
-def _siblings(path: Sequence[str]) -> list[str]:
-    model: Any = Config
+def _keys(places: Sequence[str | int], values: Any) -> list[str]:
+    """The keys among an error's places, which also name what was chosen of several sections."""
+    path, value = [], values
+    for place in map(str, places):
+        is_choice = isinstance(value, Mapping) and place not in value and place == value.get("name")
+        if is_choice or place.startswith(("function-", "lax-")):
+            continue
+        if place not in ("Pattern", "MixedPattern", *TASKS):
+            path.append(place)
+            value = value.get(place) if isinstance(value, Mapping) else None
+    return path
+
+
+def _siblings(path: Sequence[str], values: Any) -> list[str]:
+    model, value = Config, values
     for part in path[:-1]:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         options = getattr(annotation, "__args__", (annotation,))
-        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-        if model is None:
+        sections = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not sections:
             return []
+        value = value.get(part) if isinstance(value, Mapping) else None
+        model = next((s for s in sections if _is_of(s, value)), sections[0])
     return list(model.model_fields)
+
+
+def _is_of(section: type[BaseModel], value: Any) -> bool:
+    if "name" not in section.model_fields or not isinstance(value, Mapping):
+        return False
+    return value.get("name") in get_args(section.model_fields["name"].annotation)
 
 
 def _short(value: Any) -> str:

@@ -49,5 +49,7 @@ def test_contradictions_and_typos_are_refused(name, changes, told):
 
 
 def test_a_key_of_another_logger_is_refused_on_the_command_line():
-    with pytest.raises(UserError, match="logger.*projekt: unknown key"):
+    with pytest.raises(
+        UserError, match="wandb.yaml: logger.projekt: unknown key; did you mean `project`"
+    ):
         checked("logger=wandb", "+logger.projekt=x")
