@@ -180,6 +180,16 @@ def test_overrides_of_other_tasks_reach_them_or_are_refused():
             pipeline.scores(checked(tasks[0], override, name="evaluate"), None)
 
 
+def test_a_file_of_sky_t1_reaches_the_row_of_a_table_that_learns_it(tmp_path, monkeypatch):
+    (tmp_path / "set.jsonl").write_text("{}\n")
+    monkeypatch.setenv("SKY_T1", str(tmp_path / "set.jsonl"))
+    config = checked("experiments=sft_data", "recipe=sft_sky_t1_short")
+    stage = pipeline.sft_data(config)
+    assert not isinstance(stage, str) and stage.inputs == {"file": tmp_path / "set.jsonl"}
+    assert stage.config["published"]["rows"] == 240
+    assert checked("experiments=sft_data", "recipe=sft").data.published is None
+
+
 def test_a_published_set_takes_the_place_of_chains_from_trees(tmp_path, embedded_folder):
     file = tmp_path / "set.jsonl"
     turns = [{"from": "user", "value": "1 + 1?"}, {"from": "assistant", "value": "So 2."}]

@@ -329,7 +329,7 @@ def _read_hub(config: PublishedConfig) -> Iterator[tuple[str, Mapping[str, Any]]
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(
             f"cannot load {config.hub} ({type(error).__name__}): give a local file with "
-            "data.published.file=FILE"
+            f"data.published.file=FILE, or {config.name.upper()}=FILE in the environment"
         ) from error
     for number, row in enumerate(data, 1):
         yield f"{config.hub}, row {number}", row

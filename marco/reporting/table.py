@@ -46,7 +46,7 @@ def write_table(
     scored = Scored(table=table, rows=rows, results=collect(folders, rows=names), swept=swept)
     drawn, left_out = draw_figures(figures, scored)
     lines = [f"- Figure {name} is left out: {reason}" for name, reason in left_out.items()]
-    text = "".join(f"{line}\n" for line in (markdown(table).rstrip("\n"), *lines))
+    text = markdown(table) + "".join(f"{line}\n" for line in lines)
     files = {
         "table.md": text.encode(),
         "table.csv": comma_separated(table).encode(),

@@ -165,7 +165,9 @@ def test_the_hub_is_asked_for_what_the_config_names(monkeypatch):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(UserError, match="cannot load NovaSky.*data.published.file=FILE"):
+    with pytest.raises(
+        UserError, match="cannot load NovaSky.*data.published.file=FILE, or SKY_T1="
+    ):
         build(config())
 
 

@@ -43,7 +43,7 @@ def test_a_sweep_without_a_setting_is_refused():
     values |= {"trees": False}
     for figures, swept in ((["sweep"], []), (["no_answer"], ["loss.alpha"])):
         with pytest.raises(ValueError, match="figure `sweep` needs `swept`"):
-            TableConfig(**values, figures=figures, swept=swept)
+            TableConfig.model_validate({**values, "figures": figures, "swept": swept})
 
 
 def test_the_command_draws_figures_of_any_scores(score, tmp_path, capsys):
