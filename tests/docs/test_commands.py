@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from marco import cards
 from marco.config import ROOT
@@ -14,6 +13,7 @@ from marco.errors import UserError
 from marco.reporting.__main__ import main as reporting
 
 from ..test_config import checked
+from ..test_tables import swept
 from .pages import PLACEHOLDER, Page, apply_diff, commands, pages, read_page
 
 SCRIPTS = ("generate.py", "train.py", "evaluate.py")
@@ -57,8 +57,8 @@ def compose(script: str, arguments: list[str]) -> None:
             overrides.append(override)
     given = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
     if name := given.get("experiments"):
-        swept = OmegaConf.load(ROOT / "experiments" / f"{name}.yaml").hydra.sweeper.params
-        overrides += [f"{key}={values}" for key, values in swept.items() if key not in given]
+        own = swept(name, given.get("size", "embedded"))
+        overrides += [f"{key}={','.join(own[key])}" for key in own if key not in given]
     found = jobs(overrides)
     assert len(found) == 1 or flags or name, "a sweep without -m"
     for job in found:
