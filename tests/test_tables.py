@@ -19,8 +19,9 @@ TABLES = sorted(
 
 def swept(name: str, size: str) -> dict[str, list[str]]:
     """The values of each key that a table sweeps."""
-    files = (ROOT / "experiments" / f"{name}.yaml", CONF / "at_size" / f"{name}_{size}.yaml")
-    found: Any = OmegaConf.merge(*(OmegaConf.load(file) for file in files if file.is_file()))
+    found: Any = OmegaConf.load(ROOT / "experiments" / f"{name}.yaml")
+    if (at_size := CONF / "at_size" / f"{name}_{size}.yaml").is_file():
+        found = OmegaConf.merge(found, OmegaConf.load(at_size))
     return {key: str(values).split(",") for key, values in found.hydra.sweeper.params.items()}
 
 
