@@ -95,7 +95,19 @@ def check(words: list[str]) -> None:
         assert program in OTHERS, f"unknown program {program}: teach this test what it is"
 
 
-@pytest.mark.parametrize("words", [w for _, w in COMMANDS], ids=[name for name, _ in COMMANDS])
+# Those of the reference stand in the configs, each of which is composed in tests/test_config.py and
+# tests/test_tables.py: here in `make docs-test` alone.
+IN_CONFIGS = "docs/config.md"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, marks=[pytest.mark.slow] if name.startswith(IN_CONFIGS) else [])
+        for name, words in COMMANDS
+    ],
+    ids=[name for name, _ in COMMANDS],
+)
 def test_every_command_is_understood(words: list[str], monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # where nothing is: no command finds anything to do
     monkeypatch.delenv("HF_TOKEN", raising=False)

@@ -140,6 +140,7 @@ def test_two_processes_train_the_same_student_as_one(
         assert ours["rewards/margin"] == pytest.approx(theirs["rewards/margin"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_ends_both_after_the_same_step(
     start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
 ):
@@ -170,6 +171,7 @@ def launcher(out: Path, trainer: TrainerConfig) -> None:
     launch.launch(out, trainer)
 
 
+@pytest.mark.slow
 def test_what_was_launched_ends_with_a_process_that_is_killed(tmp_path: Path, settings: Settings):
     told = tmp_path / "told"
     script = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w')); time.sleep(99)"

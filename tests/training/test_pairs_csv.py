@@ -100,6 +100,7 @@ def test_a_run_that_was_broken_off_writes_the_same_bytes(
         assert one == other
 
 
+@pytest.mark.slow
 def test_the_first_of_two_devices_writes_the_pairs_of_both(
     start: Path, pairs_folder: Path, tmp_path: Path, settings: Settings
 ):

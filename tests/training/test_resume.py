@@ -87,7 +87,7 @@ class Training:
         return weights, log.decode()
 
 
-@pytest.fixture(params=["whole", "adapter with dropout"])
+@pytest.fixture(params=[pytest.param("whole", marks=pytest.mark.slow), "adapter with dropout"])
 def trainer(request: pytest.FixtureRequest, settings: Settings) -> TrainerConfig:
     lora = LORA if "adapter" in request.param else None
     return settings(epochs=4, precision="bf16-master", checkpoint_every_s=0.0, lora=lora)
