@@ -31,7 +31,9 @@ await build({
   assetNames: "[name]",
   plugins: [onlyWoff2],
 });
-copyFileSync("src/index.html", `${out}/index.html`);
+for (const name of ["index.html", "icon.svg"]) copyFileSync(`src/${name}`, `${out}/${name}`);
+const licences = ["katex", "d3-hierarchy"].map((name) => `${name}\n\n${readFileSync(`node_modules/${name}/LICENSE`, "utf8")}`);
+writeFileSync(`${out}/LICENSES.txt`, licences.join("\n\n"));
 
 const digest = createHash("sha256");
 const names = readdirSync("src").sort();
