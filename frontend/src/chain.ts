@@ -76,7 +76,7 @@ export class ChainPanel {
       "div",
       { class: "verdict" },
       badge(leaf.verdict ?? "", leaf.answer),
-      why === undefined ? null : h("span", { class: "why" }, why),
+      why === undefined ? null : h("span", { class: "why" }, `why: ${why}`),
       chain ? h("span", { class: "facts" }, `${number(chain.tokens)} tokens`) : h("span", { class: "facts" }, "the same text as an earlier chain"),
       ...(chain?.error_classes ?? []).map((name) => h("span", { class: "error-class" }, words(name))),
     );

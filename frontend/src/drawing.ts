@@ -4,11 +4,12 @@ import { hierarchy, tree as tidy, type HierarchyPointNode } from "d3-hierarchy";
 import { mark, number, svg, verdictClass, words } from "./dom";
 import type { Tree, TreeNode } from "./types";
 
-const WIDTH = 132; // of a node, in pixels at scale 1
+const WIDTH = 124; // of a node, in pixels at scale 1
 const HEIGHT = 34;
-const COLUMN = 176;
+const COLUMN = 156;
 const ROW = 42;
 const FAR = 0.45; // below this scale texts are too small to be read, and are left out
+const READABLE = 0.55; // the scale at which a tree is opened at least
 const PALETTE = 8; // colours of kinds in viewer.css
 
 type Place = HierarchyPointNode<TreeNode>;
@@ -96,7 +97,7 @@ export class Drawing {
       const isClosed = this.collapsed.has(node.id);
       box.append(
         svg("circle", { class: "toggle", cx: WIDTH, cy: 0, r: 7 }),
-        svg("text", { class: "toggle-text", x: isClosed ? WIDTH + 10 : WIDTH, y: 4 }, isClosed ? `+${count}` : "−"),
+        svg("text", { class: `toggle-text ${isClosed ? "is-closed" : ""}`, x: isClosed ? WIDTH + 10 : WIDTH, y: 4 }, isClosed ? `+${count}` : "−"),
       );
     }
     this.drawn.set(node.id, box);
@@ -184,10 +185,11 @@ export class Drawing {
 
   fit(): void {
     const { width, height } = this.element.getBoundingClientRect();
-    const all = [...this.places.values()];
-    const top = Math.min(...all.map((place) => place.x)) - ROW;
-    const bottom = Math.max(...all.map((place) => place.x)) + ROW;
-    const right = Math.max(...all.map((place) => place.y)) + COLUMN;
+    let [top, bottom, right] = [0, 0, 0];
+    for (const { x, y } of this.places.values()) {
+      [top, bottom, right] = [Math.min(top, x), Math.max(bottom, x), Math.max(right, y)];
+    }
+    [top, bottom, right] = [top - ROW, bottom + ROW, right + WIDTH];
     this.scale = Math.min(1, width / (right + 40), height / (bottom - top));
     this.x = 20;
     this.y = height / 2 - (this.scale * (top + bottom)) / 2;
@@ -197,10 +199,8 @@ export class Drawing {
   // Readable, with the selected node in view, where all of the tree would be too small.
   begin(): void {
     this.fit();
-    if (this.scale >= 0.6) return;
-    const { width } = this.element.getBoundingClientRect();
-    const right = Math.max(...[...this.places.values()].map((place) => place.y)) + COLUMN + 40;
-    this.scale = Math.max(0.6, Math.min(1, width / right));
+    if (this.scale >= READABLE) return;
+    this.zoom(READABLE / this.scale);
     this.x = 20;
     this.follow(true);
   }

@@ -25,7 +25,7 @@ export class Replay {
     this.slider = h("input", { type: "range", min: 0, max: steps.length, value: 0, "aria-label": "step" });
     on(this.slider, { input: () => this.go(Number(this.slider.value)) });
     this.element.append(
-      button("⏮", "to the beginning", () => this.go(0)),
+      button("|‹", "to the beginning", () => this.go(0)),
       button("‹ wave", "to the wave before ( < )", () => this.wave(-1)),
       button("‹", "step back ( , )", () => this.go(this.at - 1)),
       button("▶", "play or pause (p)", () => this.play()),

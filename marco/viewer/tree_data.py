@@ -74,8 +74,10 @@ def reasons(tree: Tree, task: Task | None) -> dict[int, str]:
     chains = ["".join(passed.text for passed in tree.path(node.id)) for node in rest]
     verdicts = task.verify_all([(chain, problem) for chain in chains])
     for node, verdict in zip(rest, verdicts, strict=True):
+        read = "no answer read" if verdict.answer is None else f"read {verdict.answer}"
+        told = f"{read} (rule: {verdict.why}), gold {tree.gold}"
         same = verdict.verdict == node.verdict
-        found[node.id] = verdict.why if same else f"now {verdict.verdict}: {verdict.why}"
+        found[node.id] = told if same else f"{told}; {verdict.verdict} for the verifier of today"
     return found
 
 
