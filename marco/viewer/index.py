@@ -173,7 +173,9 @@ class Index:
             name: [row[name] for row in self._rows(f"SELECT DISTINCT {name} FROM trees", {})]
             for name in ("status", "pattern", "kinds", "error_classes")
         }
-        return {name: sorted({part for v in own for part in v.split()}) for name, own in found.items()}
+        for name in ("kinds", "error_classes"):  # several in one
+            found[name] = list({part for names in found[name] for part in names.split()})
+        return {name: sorted(values) for name, values in found.items()}
 
     def read(self, n: int) -> Tree | None:
         """The n-th tree, from 0 on; None beyond the last."""
