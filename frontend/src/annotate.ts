@@ -68,7 +68,6 @@ class Annotate implements Page {
         state: (node) => notebook.state(node),
         save: (node, label, text) => {
           notebook.save(node, label, text);
-          this.panel?.refresh();
           if (label !== null) void this.move(false);
         },
       });

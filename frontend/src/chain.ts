@@ -126,6 +126,7 @@ export class ChainPanel {
     if (this.editor !== null) return;
     const state = this.annotating.state(this.node);
     this.annotating.save(this.node, label, label === "discard" ? null : (state?.text ?? null));
+    this.refresh(); // at once, whenever the server answers
   }
 
   edit(): void {
@@ -138,6 +139,7 @@ export class ChainPanel {
     const done = (label: Label): void => {
       this.editor = null;
       annotating.save(node, label, area.value === original ? null : area.value);
+      this.draw();
     };
     const cancel = (): void => {
       this.editor = null;

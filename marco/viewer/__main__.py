@@ -87,6 +87,7 @@ def _serve(options: argparse.Namespace) -> None:
     pairs = Pairs(dataset, students_of(dataset)) if dataset else None
     library = Library(folder=folder, index=index, store=store, pairs=pairs)
     app = create_app(library, port=port)
+    listening.listen()  # who opens the address now waits until the server has started
     print(f"http://127.0.0.1:{port}/#token={store.token}", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     try:

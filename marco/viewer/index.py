@@ -29,6 +29,7 @@ from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG
 
 SCHEMA = 1
 BATCH = 64  # trees that a worker is handed at once
+POOLED_BYTES = 10e6  # of trees; fewer are sooner done than processes are started
 _TABLES = """
 CREATE TABLE made (schema INTEGER, bytes INTEGER, changed_ns INTEGER);
 CREATE TABLE trees (
@@ -274,7 +275,7 @@ Line = tuple[int, int, bytes]  # its number from 0 on, where it starts in the fi
 def _summaries(trees: Path, total: int) -> Iterator[list[dict[str, Any]]]:
     """The summaries of all trees in their order, some at a time."""
     batches = _batches(trees)
-    if total < 2e7:  # a second's work: sooner done than processes are started
+    if total < POOLED_BYTES:
         yield from (_summarise_all(str(trees), batch) for batch in batches)
         return
     workers = os.cpu_count() or 1
