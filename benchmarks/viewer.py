@@ -1,11 +1,11 @@
 """How fast the viewer opens many trees, and draws a large one.
 
-python benchmarks/viewer.py --trees 100000
+python benchmarks/viewer.py --from outputs/trees/NAME --trees 100000
 
 The trees are copies of `--from` (a folder of real trees) under other ids. `index_trees_per_s` is
-how fast the index of `--from` is made, on all cores; that of the copies is made with the error classes
-of equal chains remembered, which is most of the work. `open_s` is the time from the start of the
-command to the first page of the list, with the index there, imports included; `page_ms` the median of pages
+how fast the index of `--from` is made; for that of the copies the error classes of equal chains are
+remembered, which are most of the work. `open_s` is the time from the start of the command to the
+first page of the list, with the index there, imports included; `page_ms` the median of pages
 of the list in several orders and filters. In a real Chromium, where there is one: `list_ms` from
 the address to the rows in the page, `draw_ms` from opening a tree of `--nodes` nodes to its being
 drawn, and `frame_ms` the median time between frames while it is dragged. The last line is one JSON
@@ -27,8 +27,8 @@ from typing import Any
 
 from measures import rounded
 
-from marco.viewer import index as viewer_index
 from marco.search.tree import Node, Tree, read_trees, trees_file, write_trees
+from marco.viewer import index as viewer_index
 
 QUERIES = (
     "sort=n&offset=50000",
@@ -70,9 +70,17 @@ def large(tree: Tree, nodes: int) -> Tree:
         verdict = ("correct", "wrong", "no_answer")[own % 3] if is_leaf else None
         made.append(
             Node(
-                id=own, parent=parent, kind=like.kind, model=like.model, text=f"{like.text}{own}\n",
-                visits=1 + own % 9, value=float(own % 2), tokens=like.tokens, finish="stop",
-                verdict=verdict, answer=str(own) if is_leaf else None,
+                id=own,
+                parent=parent,
+                kind=like.kind,
+                model=like.model,
+                text=f"{like.text}{own}\n",
+                visits=1 + own % 9,
+                value=float(own % 2),
+                tokens=like.tokens,
+                finish="stop",
+                verdict=verdict,
+                answer=str(own) if is_leaf else None,
             )  # fmt: skip
         )
     tree.id, tree.nodes = "large", made
@@ -125,7 +133,8 @@ def pages(server: Server) -> float:
 DRAWN = """async ([hash, nodes]) => {
   const start = performance.now();
   location.hash = hash;
-  while (document.querySelectorAll(".node").length < nodes) await new Promise(requestAnimationFrame);
+  const frame = () => new Promise(requestAnimationFrame);
+  while (document.querySelectorAll(".node").length < nodes) await frame();
   await new Promise(requestAnimationFrame);
   return performance.now() - start;
 }"""
@@ -161,7 +170,7 @@ def in_chromium(server: Server, number: int, nodes: int) -> dict[str, float]:
         page.evaluate(DRAWN, [f"#/tree/{number}", nodes])
         page.mouse.move(600, 500)
         page.mouse.down()
-        page.evaluate(f"window.frames60 = ({FRAMES})()")
+        page.evaluate(f"void (window.frames60 = ({FRAMES})())")
         for i in range(120):
             page.mouse.move(600 + 3 * (i % 60), 500 - 2 * i)
         frames = page.evaluate("window.frames60")

@@ -132,7 +132,9 @@ def sft_data(config: Config) -> Stage | str:
         slug=f"sft-{bucket}",
         config=_data_section(config)
         | {"form": "sft", "bucket": bucket, "student": config.student.model},
-        inputs={"trees": trees(config)} | _local({"model": config.student.model}) | _annotated(config),
+        inputs={"trees": trees(config)}
+        | _local({"model": config.student.model})
+        | _annotated(config),
     )
 
 
@@ -148,7 +150,9 @@ def pair_data(config: Config) -> Stage | str:
         config=_data_section(config)
         | _dump(config, "pairs")
         | {"form": "pairs", "bucket": bucket, "student": config.student.model},
-        inputs={"trees": trees(config)} | _local({"model": config.student.model}) | _annotated(config),
+        inputs={"trees": trees(config)}
+        | _local({"model": config.student.model})
+        | _annotated(config),
     )
 
 

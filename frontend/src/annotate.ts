@@ -7,7 +7,7 @@ import { button, h, on } from "./dom";
 import { kindClasses } from "./drawing";
 import { filterOf } from "./list";
 import type { Outcome } from "./saver";
-import type { State, Tree } from "./types";
+import type { State, Tree, Verdict } from "./types";
 
 interface Place {
   n: number;
@@ -59,8 +59,8 @@ class Annotate implements Page {
       const tree = await get<Tree>(`/api/trees/${at.n}`);
       this.notebook = await Notebook.open(this.app, at.n, tree);
       this.tree = tree;
-      void get<Record<string, string>>(`/api/trees/${at.n}/reasons`).then((reasons) => {
-        tree.reasons = reasons;
+      void get<Record<string, Verdict>>(`/api/trees/${at.n}/verdicts`).then((verdicts) => {
+        tree.verdicts = verdicts;
         this.panel?.refresh();
       });
       const notebook = this.notebook;

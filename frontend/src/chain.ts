@@ -70,15 +70,15 @@ export class ChainPanel {
   }
 
   private verdict(leaf: TreeNode): HTMLElement {
-    const why = this.tree?.reasons?.[String(leaf.id)];
+    const verdict = this.tree?.verdicts?.[String(leaf.id)];
     const chain = this.chain;
     return h(
       "div",
       { class: "verdict" },
       badge(leaf.verdict ?? "", leaf.answer),
-      why === undefined ? null : h("span", { class: "why" }, `why: ${why}`),
+      verdict?.why == null ? null : h("span", { class: "why" }, `why: ${verdict.why}`),
       chain ? h("span", { class: "facts" }, `${number(chain.tokens)} tokens`) : h("span", { class: "facts" }, "the same text as an earlier chain"),
-      ...(chain?.error_classes ?? []).map((name) => h("span", { class: "error-class" }, words(name))),
+      ...(verdict?.error_classes ?? []).map((name) => h("span", { class: "error-class" }, words(name))),
     );
   }
 

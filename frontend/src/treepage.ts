@@ -6,14 +6,14 @@ import { ChainPanel, LABELS } from "./chain";
 import { button, h, number, put, words } from "./dom";
 import { Drawing, kindClasses } from "./drawing";
 import { Replay } from "./replay";
-import type { Step, Tree } from "./types";
+import type { Step, Tree, Verdict } from "./types";
 
 export async function treePage(app: App, n: number, values: URLSearchParams): Promise<Page> {
   const tree = await get<Tree>(`/api/trees/${n}`);
   const notebook = await Notebook.open(app, n, tree);
   const view = new TreeView(tree, n, notebook, app);
-  void get<Record<string, string>>(`/api/trees/${n}/reasons`).then((reasons) => {
-    tree.reasons = reasons;
+  void get<Record<string, Verdict>>(`/api/trees/${n}/verdicts`).then((verdicts) => {
+    tree.verdicts = verdicts;
     view.panel.refresh();
   });
   const asked = values.get("node");

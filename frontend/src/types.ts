@@ -57,7 +57,10 @@ export interface TreeNode {
 export interface Chain {
   node: number;
   tokens: number;
-  chain: string;
+}
+
+export interface Verdict {
+  why: string | null;
   error_classes: string[];
 }
 
@@ -73,7 +76,7 @@ export interface Tree {
   usage: Record<string, number>;
   nodes: TreeNode[];
   chains: Chain[];
-  reasons?: Record<string, string>;
+  verdicts?: Record<string, Verdict>; // by the node; they come after the tree
 }
 
 export interface Step {

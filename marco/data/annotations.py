@@ -75,8 +75,8 @@ class Annotations:
         """A tree's chains as people want them; what was counted (`COUNTED`); the keys that matched.
 
         `correct` and `wrong` are the chain's new verdict, `discard` takes it out, an edited text
-        takes the place of its own. Annotators who disagree, on the label or the text, take it out. Of
-        chains that an edit has made equal, one stays.
+        takes the place of its own. Annotators who disagree, on the label or the text, take it out.
+        Of chains that an edit has made equal, one stays.
         """
         kept: list[Chain] = []
         counted: Counter[str] = Counter()
@@ -97,7 +97,8 @@ class Annotations:
                 counted["verdict_changed"] += chain.verdict != first.label
                 counted["edited"] += first.text not in (None, chain.text)
                 kept.append(_edited(replace(chain, verdict=first.label), first.text, encode))
-        return list({chain.ids: chain for chain in reversed(kept)}.values())[::-1], counted, matched
+        distinct = {chain.ids: chain for chain in reversed(kept)}  # of equal ones the first
+        return list(distinct.values())[::-1], counted, matched
 
 
 def _edited(chain: Chain, text: str | None, encode: Encode) -> Chain:

@@ -37,10 +37,11 @@ def build_sft(
 ) -> tuple[list[Row], Stats]:
     """Rows of correct chains, at most `per_tree` of each tree, the first ones of its bucket.
 
-    What people said of chains in `annotations` is honoured first. Chains of more than `max_tokens` tokens (without prompt and end token), and those of an error
-    class in `drop` by `classify`, leave before buckets are made. Bucket `any` draws its chains with
-    `rng`. Rows are in tree order; columns: `id` (the tree's), `prompt`, `completion`, `node`,
-    `bucket`, `tokens`, `parts` (of the completion: the kinds of its nodes and their characters).
+    What people said of chains in `annotations` is honoured first. Chains of more than `max_tokens`
+    tokens (without prompt and end token), and those of an error class in `drop` by `classify`,
+    leave before buckets are made. Bucket `any` draws its chains with `rng`. Rows are in tree order;
+    columns: `id` (the tree's), `prompt`, `completion`, `node`, `bucket`, `tokens`, `parts` (of the
+    completion: the kinds of its nodes and their characters; empty where an edit has unmade them).
     Raises UserError where no row is left, saying what emptied it.
     """
     rows, found = [], []

@@ -9,6 +9,7 @@ import argparse
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from marco.errors import UserError
@@ -49,7 +50,8 @@ def _exported_annotations(options: argparse.Namespace) -> str:
     path = _annotations(options)
     if not path.is_file():
         raise UserError(f"there are no annotations at {path}: nobody has made any yet")
-    return "".join(AnnotationStore(path).export())
+    with closing(AnnotationStore(path)) as store:
+        return "".join(store.export())
 
 
 def _write(path: Path, text: str) -> None:
@@ -78,23 +80,21 @@ def _serve(options: argparse.Namespace) -> None:
     from marco.viewer.pairs import Pairs, pairs_of_trees, students_of
     from marco.viewer.server import Library, create_app
 
-    listening = _listen(options.port)  # before the index is made, which may take minutes
-    port = listening.getsockname()[1]
-    folder = _folder(options.trees)
-    index = Index.open(options.trees, path=options.index)
-    store = AnnotationStore(_annotations(options))
-    dataset = options.pairs or pairs_of_trees(folder)
-    pairs = Pairs(dataset, students_of(dataset)) if dataset else None
-    library = Library(folder=folder, index=index, store=store, pairs=pairs)
-    app = create_app(library, port=port)
-    listening.listen()  # who opens the address now waits until the server has started
-    print(f"http://127.0.0.1:{port}/#token={store.token}", flush=True)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    try:
-        server.run(sockets=[listening])
-    finally:
-        store.close()
-        index.close()
+    # The port before the index, which may take minutes.
+    with _listen(options.port) as listening, ExitStack() as opened:
+        port = listening.getsockname()[1]
+        folder = _folder(options.trees)
+        index = opened.enter_context(closing(Index.open(options.trees, path=options.index)))
+        store = opened.enter_context(closing(AnnotationStore(_annotations(options))))
+        dataset = options.pairs or pairs_of_trees(folder)
+        pairs = Pairs(dataset, students_of(dataset)) if dataset else None
+        library = Library(folder=folder, index=index, store=store, pairs=pairs)
+        app = create_app(library, port=port)
+        listening.listen()  # who opens the address now waits until the server has started
+        print(f"http://127.0.0.1:{port}/#token={store.token}", flush=True)
+        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(port: int) -> socket.socket:
@@ -105,7 +105,9 @@ def _listen(port: int) -> socket.socket:
         listening.bind(("127.0.0.1", port))
     except (OSError, OverflowError) as error:
         listening.close()
-        raise UserError(f"cannot listen on port {port} ({error}): take another with --port") from error
+        raise UserError(
+            f"cannot listen on port {port} ({error}): take another with --port"
+        ) from error
     return listening
 
 

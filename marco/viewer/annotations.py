@@ -86,7 +86,9 @@ class AnnotationStore:
                 execute(statement)
             execute("INSERT INTO secrets VALUES (?)", (secrets.token_urlsafe(32),))
         execute("COMMIT")
-        ours = [execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        ours = [
+            execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        ]
         if ours != [APPLICATION_ID, SCHEMA]:
             raise UserError(f"{self.path} holds no annotations of this version: move it away")
 
@@ -95,7 +97,7 @@ class AnnotationStore:
 
     @property
     def token(self) -> str:
-        """What a page must show to write: kept here, so that a server that starts again takes it."""
+        """What a page must show to write; kept, so that a server that starts again takes it."""
         with self._lock:
             return self._file.execute("SELECT token FROM secrets").fetchone()[0]
 
@@ -147,7 +149,9 @@ class AnnotationStore:
         Raises Changed where another tab has since set the same chain.
         """
         with self._writing() as file:
-            done = file.execute("SELECT tree, node FROM log WHERE request = ?", (request,)).fetchone()
+            done = file.execute(
+                "SELECT tree, node FROM log WHERE request = ?", (request,)
+            ).fetchone()
             if done:
                 return self._state(annotator, done["tree"], done["node"])
             last = file.execute(

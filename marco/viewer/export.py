@@ -11,9 +11,11 @@ from typing import Any
 from marco.search.tree import Tree
 from marco.viewer import assets
 from marco.viewer.index import error_classes_config
-from marco.viewer.tree_data import reasons, search_config, task_of, tree_data
+from marco.viewer.tree_data import search_config, task_of, tree_data, verdict_data
 
-MATHEMATICS = re.compile(r"\$|\\[(\[]")  # what its delimiters begin with; only then fonts are needed
+MATHEMATICS = re.compile(
+    r"\$|\\[(\[]"
+)  # what its delimiters begin with; only then fonts are needed
 FONT = re.compile(rb'url\("?\./([\w.-]+\.woff2)"?\)')
 
 
@@ -24,10 +26,9 @@ def tree_page(tree: Tree, *, folder: Path | None = None) -> str:
     Model text is data in it, and is shown as text.
     """
     config = search_config(folder) if folder else None
-    data = tree_data(
-        tree, c=config["search"]["c"] if config else None, classes=error_classes_config()
-    )
-    data["reasons"] = reasons(tree, task_of(folder) if folder else None)
+    data = tree_data(tree, c=config["search"]["c"] if config else None)
+    task = task_of(folder) if folder else None
+    data["verdicts"] = verdict_data(tree, task=task, classes=error_classes_config())
     script, style = assets.files()["viewer.js"], assets.files()["viewer.css"]
     if MATHEMATICS.search(json.dumps(data["nodes"]) + tree.problem):
         style = FONT.sub(_inline, style)
@@ -44,7 +45,8 @@ def tree_page(tree: Tree, *, folder: Path | None = None) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{escape(tree.id)}</title><style>{style.decode()}</style></head>"
-        f'<body><div id="app"></div><script type="application/json" id="tree">{_data(data)}</script>'
+        '<body><div id="app"></div>'
+        f'<script type="application/json" id="tree">{_data(data)}</script>'
         f"<script>{script.decode()}</script></body></html>\n"
     )
 

@@ -242,30 +242,37 @@ def _build(trees: Path, path: Path) -> None:
             file.executescript(_TABLES)
             file.execute("BEGIN")
             _fill(file, trees, total=stat.st_size)
-            file.execute("INSERT INTO made VALUES (?, ?, ?)", (SCHEMA, stat.st_size, stat.st_mtime_ns))
+            file.execute(
+                "INSERT INTO made VALUES (?, ?, ?)", (SCHEMA, stat.st_size, stat.st_mtime_ns)
+            )
             file.execute("COMMIT")
             file.executescript(_INDEXES + "ANALYZE;")
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(path)
     except (OSError, sqlite3.Error) as error:
-        raise UserError(f"cannot write the index {path}: {error}: name another with --index") from error
+        raise UserError(
+            f"cannot write the index {path}: {error}: name another with --index"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def _fill(file: sqlite3.Connection, trees: Path, *, total: int) -> None:
     progress = Progress("index", round(total / 1e6), "MB")
-    done = 0
+    done = count = 0
     for rows in _summaries(trees, total):
         for row in rows:
             done += row["tree"]["bytes"]
+            count += 1
             names = ", ".join(f":{name}" for name in row["tree"])
             file.execute(f"INSERT INTO trees VALUES ({names})", row["tree"])
             file.execute("INSERT INTO problems VALUES (:n, :problem, :gold)", row["problem"])
             file.executemany("INSERT INTO chains VALUES (?, ?, ?, ?)", row["chains"])
-            file.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row["tree"]["n"], row["text"]))
-        progress.update(round(done / 1e6), share=done / total, trees=row["tree"]["n"] + 1)
+            file.execute(
+                "INSERT INTO words (rowid, text) VALUES (?, ?)", (row["tree"]["n"], row["text"])
+            )
+        progress.update(round(done / 1e6), share=done / total, trees=count)
     progress.close()
 
 

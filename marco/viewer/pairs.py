@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from marco.data.pairs import shared_prefix
 from marco.errors import UserError
-from marco.lineage import order_of
+from marco.lineage import CONFIG, order_of
 from marco.stages import read_manifest
 
 MaskScope = Literal["none", "preference", "sft", "all"]
@@ -24,8 +24,8 @@ Span = tuple[int, int]  # characters
 def carrying(shared: int, scope: MaskScope) -> dict[str, int]:
     """The first token of a completion that each term counts, as `marco.training.data_module` does.
 
-    `shared` are the tokens that both completions begin with. The SFT term is of the chosen one. With
-    a loss of the margin alone, the shared tokens count in the preference term but cancel.
+    `shared` are the tokens that both completions begin with. The SFT term is of the chosen one.
+    With a loss of the margin alone, the shared tokens count in the preference term but cancel.
     """
     return {
         "preference": shared if scope in ("preference", "all") else 0,
@@ -157,7 +157,11 @@ def _sides(
 ) -> dict[str, Any]:
     """Both chains: nodes, counts of tokens, and segments."""
     differing = _differing(*texts)
-    shared = values["shared_prefix_tokens"] if tokens is None else shared_prefix(tokens[0].ids, tokens[1].ids)
+    shared = (
+        values["shared_prefix_tokens"]
+        if tokens is None
+        else shared_prefix(tokens[0].ids, tokens[1].ids)
+    )
     starts = carrying(shared, scope)
     sides = {}
     for i, side in enumerate(SIDES):
@@ -254,4 +258,5 @@ def _made_from(folder: Path, kind: str) -> list[Path]:
 
 
 def _form(dataset: Path) -> str | None:
-    return order_of(dataset)["config"].get("form")
+    is_whole = (dataset / CONFIG).is_file()
+    return order_of(dataset)["config"].get("form") if is_whole else None

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-# Nothing but the server's own files runs or is loaded; nothing can be written into the page as code.
+# Nothing but the server's own files runs or is loaded, and no text in the page becomes code.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -60,7 +60,9 @@ class Guard:
         if any(origin != f"http://{hosts[0]}" for origin in values.get("origin", [])):
             return "another origin"
         # A link from elsewhere may lead to the page, but nothing from elsewhere may read from it.
-        is_from_elsewhere = any(v in ("cross-site", "same-site") for v in values.get("sec-fetch-site", []))
+        is_from_elsewhere = any(
+            v in ("cross-site", "same-site") for v in values.get("sec-fetch-site", [])
+        )
         if is_from_elsewhere and values.get("sec-fetch-mode") != ["navigate"]:
             return "another site"
         return None

@@ -1,4 +1,4 @@
-"""The server of the viewer: JSON about the trees of one folder, annotations, and the page's files."""
+"""The viewer's server: JSON about the trees of one folder, annotations, and the page's files."""
 
 import getpass
 import json
@@ -23,7 +23,7 @@ from marco.viewer.annotations import AnnotationStore, Changed
 from marco.viewer.index import Chain, Filter, Index, Sort, distinct_chains, error_classes_config
 from marco.viewer.pairs import MaskScope, Pairs
 from marco.viewer.security import Guard
-from marco.viewer.tree_data import reasons, search_config, task_of, tree_data
+from marco.viewer.tree_data import search_config, task_of, tree_data, verdict_data
 
 LONGEST_TEXT = 1_000_000  # characters of an edited chain
 SCANNED = 5000  # chains that are looked at for the next one without a label, in one request
@@ -54,7 +54,7 @@ class Library:
 
     def data(self, tree: Tree) -> dict[str, Any]:
         c = self.config["search"]["c"] if self.config else None
-        return tree_data(tree, c=c, classes=self.error_classes)
+        return tree_data(tree, c=c)
 
     def steps(self, tree: Tree) -> list[dict[str, Any]]:
         """UserError where the search's journal or config does not lie beside the trees."""
@@ -158,9 +158,9 @@ def _add_trees(app: FastAPI, library: Library) -> None:
     def tree(n: int) -> Any:
         return library.data(tree_of(n))
 
-    @app.get("/api/trees/{n}/reasons")
-    def why(n: int) -> Any:
-        return reasons(tree_of(n), library.task)
+    @app.get("/api/trees/{n}/verdicts")
+    def verdicts(n: int) -> Any:
+        return verdict_data(tree_of(n), task=library.task, classes=library.error_classes)
 
     @app.get("/api/trees/{n}/steps")
     def steps(n: int) -> Any:

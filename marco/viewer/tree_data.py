@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from marco.data.annotations import chain_digest
 from marco.errors import UserError
 from marco.evaluation.error_classes import ErrorClassesConfig
 from marco.lineage import CONFIG, order_of
@@ -19,23 +18,16 @@ from marco.tasks.task import Task
 from marco.viewer.index import chain_classes, distinct_chains
 
 
-def tree_data(tree: Tree, *, c: float | None, classes: ErrorClassesConfig) -> dict[str, Any]:
+def tree_data(tree: Tree, *, c: float | None) -> dict[str, Any]:
     """All of a tree; nodes have `ucb` where `c`, the search's constant, is known and it is finite.
 
-    `chains` are the distinct finished ones: `node` (the last), `tokens`, `error_classes` and
-    `chain`, the digest that annotations name it by.
+    `chains` are the distinct finished ones: `node` (the last) and `tokens`.
     """
     data = asdict(tree)
     for node, own in zip(tree.nodes, data["nodes"], strict=True):
         own["ucb"] = _ucb(tree, node, c)
     data["chains"] = [
-        {
-            "node": leaf.id,
-            "tokens": tokens,
-            "chain": chain_digest(text),
-            "error_classes": chain_classes(text, leaf, classes),
-        }
-        for text, leaf, tokens in distinct_chains(tree)
+        {"node": leaf.id, "tokens": tokens} for _, leaf, tokens in distinct_chains(tree)
     ]
     return data
 
@@ -63,8 +55,30 @@ def task_of(folder: Path) -> Task | None:
         return None
 
 
-def reasons(tree: Tree, task: Task | None) -> dict[int, str]:
-    """Why each finished node has its verdict: what the search says, or else the verifier now."""
+def verdict_data(
+    tree: Tree, *, task: Task | None, classes: ErrorClassesConfig
+) -> dict[int, dict[str, Any]]:
+    """Of each finished node `why` it has its verdict, None where that is not known, and its chain's
+    `error_classes`.
+
+    It is told apart from the tree, since a large one can take seconds.
+    """
+    texts = {leaf.id: text for text, leaf, _ in distinct_chains(tree)}
+    why = _reasons(tree, task)
+    return {
+        node.id: {
+            "why": why.get(node.id),
+            "error_classes": chain_classes(texts[node.id], node, classes)
+            if node.id in texts
+            else [],
+        }
+        for node in tree.nodes
+        if node.verdict is not None
+    }
+
+
+def _reasons(tree: Tree, task: Task | None) -> dict[int, str]:
+    """What the search says of a verdict, or else the verifier now."""
     finished = [node for node in tree.nodes if node.verdict is not None]
     found = {node.id: reason for node in finished if (reason := _of_search(node))}
     if task is None:

@@ -28,7 +28,9 @@ def apply(annotations: Annotations):
 
 
 def test_labels_are_verdicts_and_discards_leave() -> None:
-    kept, counted = apply(said(("a 4", "wrong", None), ("b", "correct", None), ("a 5", "discard", None)))
+    kept, counted = apply(
+        said(("a 4", "wrong", None), ("b", "correct", None), ("a 5", "discard", None))
+    )
     assert kept == {"a 4": "wrong", "b four": "correct", "b nine": "wrong", "b": "correct"}
     assert counted == {"wrong": 1, "correct": 1, "discarded": 1, "verdict_changed": 2}
 
@@ -39,7 +41,9 @@ def test_an_edited_text_takes_the_place_of_its_own() -> None:
     assert counted == {"correct": 1, "edited": 1, "verdict_changed": 1}
     [chain] = [
         c
-        for c in said(("b nine", "correct", "b 4!")).apply(chains_of(mixed_tree(), encode), encode)[0]
+        for c in said(("b nine", "correct", "b 4!")).apply(chains_of(mixed_tree(), encode), encode)[
+            0
+        ]
         if c.text == "b 4!"
     ]
     assert chain.ids == tuple(b"b 4!") and chain.answer is None
@@ -65,7 +69,10 @@ TAGGED = "<thinking>\n2 + 2\n</thinking>\n", "<answer>\n5\n</answer>\n"
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("<thinking>\n1\n</thinking>\n<answer>\n4\n</answer>\n", [("thinking", 25), ("answer", 21)]),
+        (
+            "<thinking>\n1\n</thinking>\n<answer>\n4\n</answer>\n",
+            [("thinking", 25), ("answer", 21)],
+        ),
         ("<thinking>\n1\n</thinking>\nso\n<answer>\n4\n</answer>\n", []),
         ("<answer>\n4\n</answer>\n", []),
         ("4", []),
@@ -81,7 +88,9 @@ def test_an_edited_text_keeps_its_nodes_where_their_tags_are(text, parts) -> Non
 def test_datasets_honour_annotations_and_count_them() -> None:
     options = {"encode": encode, "bucket": "any", "per_tree": 9, "max_tokens": 99}
     options |= {"classify": lambda _: (), "drop": (), "rng": random.Random(0)}
-    annotations = said(("a 4", "discard", None), ("b nine", "correct", "b 9!"), ("gone", "wrong", None))
+    annotations = said(
+        ("a 4", "discard", None), ("b nine", "correct", "b 9!"), ("gone", "wrong", None)
+    )
     rows, stats = build_sft([mixed_tree()], annotations=annotations, **options)
     assert {row["completion"][0]["content"] for row in rows} == {"b four", "b 9!"}
     assert stats["annotations"] == told(

@@ -35,8 +35,21 @@ def grow(
         "models": {"roles": dict.fromkeys(kinds, "teacher")},
         "search_seed": 0,
     }
-    task = {"name": "arithmetic", "train": 8, "validation": 1, "test": 1, "problem_seed": 0, "shots": 0}
-    order = {"kind": "trees", "key": KEY, "config": sections, "inputs": {}, "labels": {"task": task}}
+    task = {
+        "name": "arithmetic",
+        "train": 8,
+        "validation": 1,
+        "test": 1,
+        "problem_seed": 0,
+        "shots": 0,
+    }
+    order = {
+        "kind": "trees",
+        "key": KEY,
+        "config": sections,
+        "inputs": {},
+        "labels": {"task": task},
+    }
     (folder / "config.yaml").write_text(json.dumps(order | {"cluster": {}}), encoding="utf-8")
     write_manifest(folder, "trees", KEY, {})
     return trees

@@ -1,4 +1,4 @@
-"""The page in a real browser: list, filter, open, keyboard, annotate, reload, and a killed server."""
+"""The page in a real browser: list, open, keyboard, annotate, reload, and a killed server."""
 
 import json
 import re
@@ -260,7 +260,11 @@ def test_nothing_in_a_tree_runs(chrome, folder: Path) -> None:
     clean(page)
     for n, text in enumerate(ATTACKS):
         page.goto(f"{server.url}#/tree/{n}?node=2")
-        until(page, "n => location.hash.startsWith(`#/tree/${n}`) && document.querySelector('.thought')", arg=n)
+        until(
+            page,
+            "n => location.hash.startsWith(`#/tree/${n}`) && document.querySelector('.thought')",
+            arg=n,
+        )
         until(page, "text => document.querySelector('h2').textContent === text", arg=text)
         clean(page)
         page.keyboard.press("m")  # as plain text, to the letter
@@ -302,6 +306,8 @@ def test_mathematics_is_rendered_from_the_package(chrome, tmp_path: Path) -> Non
     page.locator(".node[data-node='2']").click()
     page.wait_for_selector(".katex")
     assert page.locator(".thought .katex").count() == 2
-    assert page.evaluate("document.fonts.ready.then(() => [...document.fonts].some(f => f.status === 'loaded'))")
+    assert page.evaluate(
+        "document.fonts.ready.then(() => [...document.fonts].some(f => f.status === 'loaded'))"
+    )
     assert "It costs $5 and $6." in page.locator(".thought").last.inner_text()
     page.context.close()

@@ -24,7 +24,9 @@ def tree(text: str = "so", **changes) -> Tree:
 
 
 def data_in(page: str) -> dict:
-    return json.loads(re.findall(r'<script type="application/json" id="tree">(.*?)</script>', page)[0])
+    return json.loads(
+        re.findall(r'<script type="application/json" id="tree">(.*?)</script>', page)[0]
+    )
 
 
 @given(st.text(), st.text())
@@ -41,15 +43,19 @@ def test_a_page_stands_alone() -> None:
     assert "unsafe" not in policy and "http" not in policy and policy.count("'sha256-") == 2
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(./" not in style and style.count("data:font/woff2") == 20
-    assert not re.search(r"<(?:img|iframe|object|link|base)\b|\ssrc=", page[: page.index("<script>")])
+    assert not re.search(
+        r"<(?:img|iframe|object|link|base)\b|\ssrc=", page[: page.index("<script>")]
+    )
     assert "@font-face" not in tree_page(tree("so"))  # nor is it larger than it must be
 
 
-def test_the_command_exports_a_tree_by_its_id(folder: Path, trees: list[Tree], tmp_path, capsys) -> None:
+def test_the_command_exports_a_tree_by_its_id(
+    folder: Path, trees: list[Tree], tmp_path, capsys
+) -> None:
     out = tmp_path / "tree.html"
     assert main([str(folder), "--export", str(out), "--tree", "p3"]) == 0
     data = data_in(out.read_text("utf-8"))
-    assert data["id"] == "p3" and data["reasons"] and data["nodes"][1]["ucb"]
+    assert data["id"] == "p3" and data["verdicts"] and data["nodes"][1]["ucb"]
     assert main([str(folder), "--export", str(out), "--tree", "nobody"]) == 2
     assert "no tree with the id nobody" in capsys.readouterr().err
     assert main([str(tmp_path / "none"), "--export", str(out)]) == 2

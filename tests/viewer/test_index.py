@@ -55,7 +55,9 @@ def test_words_are_found_in_any_order_the_last_as_it_begins(
     assert listed(index, Filter(text=text)) == holds and holds
 
 
-@pytest.mark.parametrize("text", ['"', "AND", "a OR b", "NEAR(", "text:", "*", "-", "p3'; --", "\0"])
+@pytest.mark.parametrize(
+    "text", ['"', "AND", "a OR b", "NEAR(", "text:", "*", "-", "p3'; --", "\0"]
+)
 def test_a_search_is_words_and_no_query(index: Index, text: str) -> None:
     listed(index, Filter(text=text))
     assert index.counts(Filter())["trees"] == 8
@@ -109,7 +111,9 @@ def test_a_line_that_is_no_tree_is_named(folder: Path, trees: list[Tree]) -> Non
     assert not list(folder.parent.glob("*index*"))
 
 
-def test_no_trees_and_no_place_for_the_index(tmp_path: Path, folder: Path, trees: list[Tree]) -> None:
+def test_no_trees_and_no_place_for_the_index(
+    tmp_path: Path, folder: Path, trees: list[Tree]
+) -> None:
     with pytest.raises(UserError, match="no trees at"):
         Index.open(tmp_path / "nothing")
     with pytest.raises(UserError, match="--index"):

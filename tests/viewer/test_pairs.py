@@ -10,7 +10,10 @@ from marco.viewer.pairs import Pairs, carrying, pairs_of_trees, students_of
 
 from .folder import KEY, write_manifest
 
-HEAD = "row,step,margin_nats,length_difference_tokens,chosen_tokens,rejected_tokens,chosen_reward,rejected_reward"
+HEAD = (
+    "row,step,margin_nats,length_difference_tokens,chosen_tokens,rejected_tokens,chosen_reward,"
+    "rejected_reward"
+)
 
 
 @pytest.fixture
@@ -38,7 +41,9 @@ def dataset(folder: Path, trees: list[Tree], embedded_folder: Path) -> Path:
     student = folder.parents[1] / "student" / "dpo-1"
     student.mkdir(parents=True)
     write_manifest(student, "student", "s" * 64, {"dataset": "d" * 64})
-    (student / "pairs.csv").write_text(f"{HEAD}\n1,1,0.5,2,10,8,0.1,0.05\n1,9,2.5,2,10,8,0.3,0.05\n")
+    (student / "pairs.csv").write_text(
+        f"{HEAD}\n1,1,0.5,2,10,8,0.1,0.05\n1,9,2.5,2,10,8,0.3,0.05\n"
+    )
     return out
 
 
@@ -78,7 +83,11 @@ def test_the_segments_say_which_tokens_carry_loss(dataset: Path, scope: str) -> 
                 told["sft"] = batch.sft_mask[0][:count].tolist()
                 assert shown[name]["carrying_tokens"]["sft"] == sum(told["sft"])
             for term, marks in told.items():
-                ids = [i for i, mark in zip(example.completions[side][:-1], marks, strict=False) if mark]
+                ids = [
+                    i
+                    for i, mark in zip(example.completions[side][:-1], marks, strict=False)
+                    if mark
+                ]
                 carried = "".join(s["text"] for s in shown[name]["segments"] if s[term])
                 assert tokenizer.decode(ids) == carried
             assert shown[name]["tokens"] == count - 1
@@ -94,7 +103,10 @@ def test_segments_are_the_text_shared_first_and_differences_marked(dataset: Path
         shared = [s["shared"] for s in segments]
         assert shared == sorted(shared, reverse=True)
         assert not any(s["shared"] and s["preference"] for s in segments)
-    prefixes = ["".join(s["text"] for s in shown[side]["segments"] if s["shared"]) for side in ("chosen", "rejected")]
+    prefixes = [
+        "".join(s["text"] for s in shown[side]["segments"] if s["shared"])
+        for side in ("chosen", "rejected")
+    ]
     assert prefixes[0] == prefixes[1]
 
 

@@ -49,7 +49,10 @@ def test_another_origin_is_refused(client: TestClient, origin: str) -> None:
 
 def test_another_site_may_link_but_not_read(client: TestClient) -> None:
     elsewhere = {"sec-fetch-site": "cross-site"}
-    assert client.get("/api/session", headers=elsewhere | {"sec-fetch-mode": "no-cors"}).status_code == 403
+    assert (
+        client.get("/api/session", headers=elsewhere | {"sec-fetch-mode": "no-cors"}).status_code
+        == 403
+    )
     assert client.get("/", headers=elsewhere | {"sec-fetch-mode": "navigate"}).status_code == 200
     own = {"host": f"localhost:{PORT}", "origin": f"http://localhost:{PORT}"}
     assert client.get("/api/session", headers=own).status_code == 200
@@ -93,7 +96,9 @@ def test_writing_needs_the_token(
 
 
 def test_the_list_and_a_tree(client: TestClient, trees: list[Tree]) -> None:
-    found = client.get("/api/trees", params={"verdict": "correct", "sort": "nodes", "limit": 2}).json()
+    found = client.get(
+        "/api/trees", params={"verdict": "correct", "sort": "nodes", "limit": 2}
+    ).json()
     assert len(found["rows"]) == 2
     holding = sum(any(n.verdict == "correct" for n in tree.nodes) for tree in trees)
     assert found["counts"]["trees"] == holding
@@ -114,11 +119,14 @@ def test_ucb_is_what_the_search_would_weigh(client: TestClient, trees: list[Tree
 
 def test_every_finished_node_has_a_reason(client: TestClient, trees: list[Tree]) -> None:
     for n, tree in enumerate(trees):
-        reasons = client.get(f"/api/trees/{n}/reasons").json()
+        told = client.get(f"/api/trees/{n}/verdicts").json()
+        reasons = {node: verdict["why"] for node, verdict in told.items()}
         assert set(reasons) == {str(node.id) for node in tree.nodes if node.verdict}
         for node in tree.nodes:
             if node.finish == "length":
                 assert reasons[str(node.id)] == "the node outran node_tokens"
+                classes = told[str(node.id)]["error_classes"]
+                assert "truncation" in classes or node.id not in leaves(tree)
             elif node.verdict == "wrong":
                 assert "gold 1" in reasons[str(node.id)] and "today" not in reasons[str(node.id)]
 
@@ -187,7 +195,9 @@ def test_two_tabs_do_not_overwrite_each_other(
     first = save(client, store, node=node).json()
     late = save(client, store, node=node, request="r2", tab="u", label="discard")
     assert late.status_code == 409 and late.json()["state"] == first
-    again = save(client, store, node=node, request="r3", tab="u", label="discard", seen=first["seq"])
+    again = save(
+        client, store, node=node, request="r3", tab="u", label="discard", seen=first["seq"]
+    )
     assert again.json()["label"] == "discard"
 
 
