@@ -31,6 +31,7 @@ export class Drawing {
   private places = new Map<number, Place>();
   private drawn = new Map<number, SVGGElement>();
   private hidden: (node: TreeNode) => boolean = () => false;
+  private size = { width: 0, height: 0 }; // kept: to ask for it has all nodes laid out once more
   private scale = 1;
   private x = 0;
   private y = 0;
@@ -50,7 +51,9 @@ export class Drawing {
     this.layer.append(this.links, this.way, this.boxes);
     this.element.append(this.layer);
     this.listen();
-    this.draw();
+    new ResizeObserver(([entry]) => {
+      if (entry) this.size = entry.contentRect;
+    }).observe(this.element);
   }
 
   // Layout
@@ -136,7 +139,7 @@ export class Drawing {
       isOpened = this.collapsed.delete(at) || isOpened;
     }
     if (isOpened) this.draw();
-    else this.mark();
+    else if (this.places.size) this.mark();
     if (isFollowed) this.follow();
   }
 
@@ -184,7 +187,7 @@ export class Drawing {
   }
 
   fit(): void {
-    const { width, height } = this.element.getBoundingClientRect();
+    const { width, height } = this.size;
     let [top, bottom, right] = [0, 0, 0];
     for (const { x, y } of this.places.values()) {
       [top, bottom, right] = [Math.min(top, x), Math.max(bottom, x), Math.max(right, y)];
@@ -196,8 +199,13 @@ export class Drawing {
     this.move();
   }
 
-  // Readable, with the selected node in view, where all of the tree would be too small.
+  // Readable, with the selected node in view, where all of the tree would be too small. Before this
+  // nothing is drawn.
   begin(): void {
+    if (!this.places.size) {
+      this.size = this.element.getBoundingClientRect();
+      this.draw();
+    }
     this.fit();
     if (this.scale >= READABLE) return;
     this.zoom(READABLE / this.scale);
@@ -207,7 +215,7 @@ export class Drawing {
 
   follow(isCentred = false): void {
     const place = this.places.get(this.selected);
-    const { width, height } = this.element.getBoundingClientRect();
+    const { width, height } = this.size;
     if (!place || !width) return;
     const [left, top] = [this.x + place.y * this.scale, this.y + place.x * this.scale];
     const right = left + WIDTH * this.scale;
@@ -217,7 +225,7 @@ export class Drawing {
   }
 
   zoom(factor: number, at?: { x: number; y: number }): void {
-    const { width, height } = this.element.getBoundingClientRect();
+    const { width, height } = this.size;
     const centre = at ?? { x: width / 2, y: height / 2 };
     const scale = Math.min(2, Math.max(0.02, this.scale * factor));
     this.x = centre.x - ((centre.x - this.x) * scale) / this.scale;

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from marco.config import ROOT
 from marco.errors import UserError
 from marco.evaluation.error_classes import ErrorClassesConfig, classify
 from marco.progress import Progress
@@ -368,6 +367,8 @@ def distinct_chains(tree: Tree) -> list[tuple[str, Node, int]]:
 
 def error_classes_config() -> ErrorClassesConfig:
     """The thresholds of `conf/error_classes/default.yaml`."""
+    from marco.config import ROOT  # the start of the viewer does not wait for it
+
     path = ROOT / "conf" / "error_classes" / "default.yaml"
     return ErrorClassesConfig(**yaml.safe_load(path.read_text(encoding="utf-8")))
 
