@@ -51,6 +51,26 @@ def test_an_override_makes_anew_what_depends_on_it_and_nothing_else(override, ch
     assert {name for name, s in STAGES.items() if s(plain).key != s(other).key} == changed
 
 
+def test_annotations_count_by_their_content(tmp_path):
+    path = tmp_path / "annotations.jsonl"
+    override = f"data.annotations={path}"
+
+    def keys(*overrides):
+        return {name: stage(checked(*overrides)).key for name, stage in STAGES.items()}
+
+    with pytest.raises(UserError, match="annotations.jsonl does not exist"):
+        keys(override)
+    path.write_text("one")
+    first, plain = keys(override), keys()
+    path.write_text("two")
+    second = keys(override)
+    assert first["trees"] == second["trees"] == plain["trees"]
+    others = ALL - {"trees"}
+    assert all(len({first[name], second[name], plain[name]}) == 3 for name in others)
+    with pytest.raises(UserError, match="annotations are of trees"):
+        checked(override, "data=sky_t1")
+
+
 def test_a_local_model_counts_by_its_content(tmp_path):
     model = tmp_path / "model"
     model.mkdir()

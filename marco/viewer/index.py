@@ -28,6 +28,7 @@ from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG
 
 SCHEMA = 1
 BATCH = 64  # trees that a worker is handed at once
+REMEMBERED = 200  # filters whose counts are remembered, as pages are turned
 POOLED_BYTES = 10e6  # of trees; fewer are sooner done than processes are started
 _TABLES = """
 CREATE TABLE made (schema INTEGER, bytes INTEGER, changed_ns INTEGER);
@@ -108,6 +109,7 @@ class Index:
         self.trees, self.path = trees, path
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._counts: dict[Filter, dict[str, Any]] = {}
 
     @classmethod
     def open(cls, folder: Path, *, path: Path | None = None) -> "Index":
@@ -145,15 +147,22 @@ class Index:
         """Some trees of a filter in an order, as rows of the list; ties in the trees' order."""
         where, values = filter.where()
         order = f"{sort} {'DESC' if descending else 'ASC'}, n"
-        return self._rows(
-            f"SELECT t.*, p.problem, p.gold FROM (SELECT * FROM trees WHERE {where}"
-            f" ORDER BY {order} LIMIT :limit OFFSET :offset) t JOIN problems p USING (n)"
-            f" ORDER BY {', '.join(f't.{part}' for part in order.split(', '))}",
+        numbers = self._rows(  # by themselves: what is sorted is small
+            f"SELECT n FROM trees WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset",
             values | {"limit": limit, "offset": offset},
         )
+        query = "SELECT * FROM trees JOIN problems USING (n) WHERE n = :n"
+        return [row for number in numbers for row in self._rows(query, number)]
 
     def counts(self, filter: Filter) -> dict[str, Any]:
-        """Trees of a filter, by status too, and their chains by verdict."""
+        """Trees of a filter, by status too, and their chains by verdict; remembered."""
+        if filter not in self._counts:
+            if len(self._counts) >= REMEMBERED:
+                self._counts.clear()
+            self._counts[filter] = self._count(filter)
+        return self._counts[filter]
+
+    def _count(self, filter: Filter) -> dict[str, Any]:
         where, values = filter.where()
         rows = self._rows(
             "SELECT status, count(*) AS trees, sum(chains) AS chains, sum(correct) AS correct,"
