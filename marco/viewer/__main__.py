@@ -40,7 +40,7 @@ def _exported_tree(folder: Path, id: str | None) -> str:
 
     for tree in read_trees(folder):
         if id in (None, tree.id):
-            return tree_page(tree, folder=folder)
+            return tree_page(tree, folder=_folder(folder))
     raise UserError(f"{folder} holds no tree with the id {id}")
 
 
