@@ -2,7 +2,7 @@ import json
 import re
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marco.search.tree import Node, Tree
@@ -29,6 +29,7 @@ def data_in(page: str) -> dict:
     )
 
 
+@settings(deadline=None)  # a busy machine is no error
 @given(st.text(), st.text())
 def test_any_text_is_data_and_comes_back(text: str, id: str) -> None:
     page = tree_page(tree(text, id=id))
