@@ -35,7 +35,7 @@ $(STAMP): $(VENV)/bin/uv $(LOCK)
 else ifeq ($(TORCH),cuda)
 $(STAMP): $(VENV)/bin/uv pyproject.toml
 	$(UV) pip install --python $(PYTHON) --no-config --torch-backend=auto \
-	  --excludes requirements/gpu-excludes.txt -e '.[gpu,ray,loggers,launchers,dev]'
+	  --excludes requirements/gpu-excludes.txt -e '.[gpu,ray,loggers,launchers,viewer,dev]'
 	rm -f $(VENV)/.set-up-* && touch $@
 else
 $(error TORCH is cpu or cuda, not $(TORCH))
@@ -65,7 +65,7 @@ lint: $(STAMP)
 
 lock:
 	$(UV) pip compile pyproject.toml --extra cpu --extra ray --extra loggers --extra launchers \
-	  --extra dev --python-version 3.11 \
+	  --extra viewer --extra dev --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-package torch \
 	  --no-annotate --no-header --quiet -o $(LOCK)
 	sed -i '1i # Python 3.11, Linux x86-64, CPU. Made by "make lock"; torch is installed before it (see Makefile).' $(LOCK)

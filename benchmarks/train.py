@@ -496,6 +496,7 @@ def regrouped_rows(dataset: Path, model: Path, per_tree: int) -> list[Row]:
         max_tokens=768,
         classify=lambda _: (),
         drop=(),
+        annotations=None,
         rng=random.Random(SEED),
     )
     return [row for tree in _by_tree(rows) if len(tree) == per_tree for row in tree]

@@ -148,7 +148,9 @@ def sft_data(config: Config) -> Stage | str:
         slug=f"sft-{bucket}",
         config=_data_section(config)
         | {"form": "sft", "bucket": bucket, "student": config.student.model},
-        inputs={"trees": trees(config)} | _local({"model": config.student.model}),
+        inputs={"trees": trees(config)}
+        | _local({"model": config.student.model})
+        | _annotated(config),
     )
 
 
@@ -164,7 +166,9 @@ def pair_data(config: Config) -> Stage | str:
         config=_data_section(config)
         | _dump(config, "pairs")
         | {"form": "pairs", "bucket": bucket, "student": config.student.model},
-        inputs={"trees": trees(config)} | _local({"model": config.student.model}),
+        inputs={"trees": trees(config)}
+        | _local({"model": config.student.model})
+        | _annotated(config),
     )
 
 
@@ -319,8 +323,14 @@ def _named_files(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _data_section(config: Config) -> dict[str, Any]:
     """What chains are taken by; the thresholds of error classes where they are a filter."""
     filters = ["error_classes"] if config.data.drop_error_classes else []
-    data = config.data.model_dump(mode="json", exclude={"published"})
+    data = config.data.model_dump(mode="json", exclude={"annotations", "published"})
     return {"data": data} | _dump(config, *filters)
+
+
+def _annotated(config: Config) -> Inputs:
+    """The annotations, which count by their content; a missing file is told with the key."""
+    path = config.data.annotations
+    return {} if path is None else {"annotations": Path(path).absolute()}
 
 
 def _start(config: Config, start: Stage | None, *, name: str = "start") -> Inputs:

@@ -91,6 +91,7 @@ def estimate_trees(order: Order) -> None:
 
 def build_dataset(order: Order) -> None:
     """Take SFT chains or preference pairs from trees, or SFT chains from a published set."""
+    from marco.data.annotations import Annotations
     from marco.data.datasets import build_pairs, build_sft, save
     from marco.data.published import PublishedConfig, build_published
     from marco.data.statistics import format_stats
@@ -118,6 +119,8 @@ def build_dataset(order: Order) -> None:
     else:
         bucket = order.config["bucket"]
         shared |= {"encode": encode, "bucket": bucket, "rng": random.Random(f"{form}/{bucket}")}
+        given = order.inputs.get("annotations")
+        shared["annotations"] = None if given is None else Annotations.read(given)
         trees = list(read_trees(order.inputs["trees"]))
         if form == "sft":
             rows, stats = build_sft(trees, per_tree=data["sft_per_tree"], **shared)

@@ -31,7 +31,7 @@ def prepare(outputs, *, drop=()):
     """What the stages take: real statistics and figures, and files in place of weights."""
     rules = {"max_tokens": 100, "rng": random.Random(0)}
     rules |= {"classify": lambda text: ["content_repetition"] if "nine" in text else []}
-    shared = rules | {"encode": encode, "per_tree": 1}
+    shared = rules | {"encode": encode, "per_tree": 1, "annotations": None}
     trees = [mixed_tree()]
     _, sft = build_sft(trees, bucket="longest", drop=(), **shared)
     _, pairs = build_pairs(trees, bucket="shortest", choice="shortest_prefix", drop=drop, **shared)

@@ -119,6 +119,26 @@ def test_files_of_other_splits_have_no_part_in_scores(tmp_path):
     assert stage.inputs == {"gsm8k.test_file": files["test"]}
 
 
+def test_annotations_count_by_their_content(tmp_path):
+    path = tmp_path / "annotations.jsonl"
+    override = f"data.annotations={path}"
+
+    def keys(*overrides):
+        return {name: stage(checked(*overrides)).key for name, stage in STAGES.items()}
+
+    with pytest.raises(UserError, match="annotations.jsonl does not exist"):
+        keys(override)
+    path.write_text("one")
+    first, plain = keys(override), keys()
+    path.write_text("two")
+    second = keys(override)
+    assert first["trees"] == second["trees"] == plain["trees"]
+    others = ALL - {"trees"}
+    assert all(len({first[name], second[name], plain[name]}) == 3 for name in others)
+    with pytest.raises(UserError, match="annotations are of trees"):
+        checked(override, "data=sky_t1")
+
+
 def test_a_local_model_counts_by_its_content(tmp_path):
     model = tmp_path / "model"
     model.mkdir()

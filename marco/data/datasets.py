@@ -2,12 +2,14 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 
+from marco.data.annotations import Annotations, told
 from marco.data.buckets import Bucket, in_bucket
 from marco.data.chains import Chain, Encode, chains_of
 from marco.data.pairs import Pair, PairChoice, pairs_of
@@ -30,19 +32,21 @@ def build_sft(
     max_tokens: int,
     classify: Classify,
     drop: Collection[str],
+    annotations: Annotations | None,
     rng: random.Random,
 ) -> tuple[list[Row], Stats]:
     """Rows of correct chains, at most `per_tree` of each tree, the first ones of its bucket.
 
-    Chains of more than `max_tokens` tokens (without prompt and end token), and those of an error
-    class in `drop` by `classify`, leave before buckets are made. Bucket `any` draws its chains with
-    `rng`. Rows are in tree order; columns: `id` (the tree's), `prompt`, `completion`, `node`,
-    `bucket`, `tokens`, `parts` (of the completion: the kinds of its nodes and their characters).
+    What people said of chains in `annotations` is honoured first. Chains of more than `max_tokens`
+    tokens (without prompt and end token), and those of an error class in `drop` by `classify`,
+    leave before buckets are made. Bucket `any` draws its chains with `rng`. Rows are in tree order;
+    columns: `id` (the tree's), `prompt`, `completion`, `node`, `bucket`, `tokens`, `parts` (of the
+    completion: the kinds of its nodes and their characters; empty where an edit has unmade them).
     Raises UserError where no row is left, saying what emptied it.
     """
     rows, found = [], []
     for tree in trees:
-        chains = _read(tree, encode, max_tokens, classify, drop)
+        chains = _read(tree, encode, annotations, max_tokens, classify, drop)
         found.append(chains)
         bucketed = in_bucket(chains.of(CORRECT), bucket)
         if bucket == "any":
@@ -52,6 +56,7 @@ def build_sft(
     if not rows:
         raise UserError(f"no SFT chain is left: {_emptied(found, max_tokens, pairs=False)}")
     stats = tree_stats(found) | {"bucket": bucket, "max_tokens": max_tokens} | _used(rows)
+    stats |= _annotated(found, annotations)
     stats["tokens"]["sft"] = spread([row["tokens"] for row in rows])
     stats["per_tree"]["rows"] = spread(_rows_per_tree(rows, found))
     return rows, stats
@@ -67,6 +72,7 @@ def build_pairs(
     max_tokens: int,
     classify: Classify,
     drop: Collection[str],
+    annotations: Annotations | None,
     rng: random.Random,
 ) -> tuple[list[Row], Stats]:
     """Rows of a correct and a wrong chain of one tree, at most `per_tree` a tree (`pairs_of`).
@@ -78,7 +84,7 @@ def build_pairs(
     """
     rows, found = [], []
     for tree in trees:
-        chains = _read(tree, encode, max_tokens, classify, drop)
+        chains = _read(tree, encode, annotations, max_tokens, classify, drop)
         found.append(chains)
         sides = chains.of(CORRECT), chains.of(WRONG)
         for pair in pairs_of(*sides, bucket=bucket, choice=choice, per_tree=per_tree, rng=rng):
@@ -86,7 +92,7 @@ def build_pairs(
     if not rows:
         raise UserError(f"no pair is left: {_emptied(found, max_tokens, pairs=True)}")
     stats = tree_stats(found) | {"bucket": bucket, "max_tokens": max_tokens} | _used(rows)
-    stats["choice"] = choice
+    stats |= _annotated(found, annotations) | {"choice": choice}
     for side in ("chosen", "rejected"):
         stats["tokens"][side] = spread([row[f"{side}_tokens"] for row in rows])
     stats["per_tree"]["pairs"] = spread(_rows_per_tree(rows, found))
@@ -111,9 +117,17 @@ def save(rows: Sequence[Row], folder: Path, *, stats: Mapping[str, Any]) -> None
 
 
 def _read(
-    tree: Tree, encode: Encode, max_tokens: int, classify: Classify, drop: Collection[str]
+    tree: Tree,
+    encode: Encode,
+    annotations: Annotations | None,
+    max_tokens: int,
+    classify: Classify,
+    drop: Collection[str],
 ) -> TreeChains:
-    distinct = tuple(chains_of(tree, encode))
+    distinct = chains_of(tree, encode)
+    annotated, matched = Counter[str](), set[tuple[str, str]]()
+    if annotations is not None:
+        distinct, annotated, matched = annotations.apply(distinct, encode)
     kept, erring = [], []
     for chain in distinct:
         if chain.tokens > max_tokens:
@@ -126,10 +140,21 @@ def _read(
     return TreeChains(
         status=tree.status,
         finished=sum(node.verdict is not None for node in tree.nodes),
-        distinct=distinct,
+        distinct=tuple(distinct),
         kept=tuple(kept),
         erring=tuple(erring),
+        annotated=annotated,
+        matched=frozenset(matched),
     )
+
+
+def _annotated(found: Sequence[TreeChains], annotations: Annotations | None) -> Stats:
+    """The statistics of the annotations, where some are given."""
+    if annotations is None:
+        return {}
+    counted = sum((tree.annotated for tree in found), Counter[str]())
+    matched = frozenset[tuple[str, str]]().union(*(tree.matched for tree in found))
+    return {"annotations": told(counted, given=len(annotations), matched=len(matched))}
 
 
 def _head(tree: Tree) -> Row:

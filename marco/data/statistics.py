@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ class TreeChains:
     """The distinct chains of one tree: `kept` without those that are too long, or of error classes.
 
     `finished` counts the tree's chains before duplicates were removed; `erring` holds the classes
-    of each chain that was dropped for them.
+    of each chain that was dropped for them. `annotated` counts what people said of them, and
+    `matched` are the chains that they spoke of (`Annotations.apply`); those they took out are in
+    none of the others.
     """
 
     status: str
@@ -27,6 +29,13 @@ class TreeChains:
     distinct: tuple[Chain, ...]
     kept: tuple[Chain, ...]
     erring: tuple[frozenset[str], ...] = ()
+    annotated: Counter[str] = field(default_factory=Counter)
+    matched: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def duplicates(self) -> int:
+        taken_out = self.annotated["discarded"] + self.annotated["disagreed"]
+        return self.finished - len(self.distinct) - taken_out
 
     @property
     def too_long(self) -> int:
@@ -63,7 +72,7 @@ def tree_stats(trees: Sequence[TreeChains]) -> dict[str, Any]:
         "mixed": sum(tree.has(WRONG) for tree in solved),
         "chains": len(distinct),
         "by_verdict": {v: len(chains) for v, chains in by_verdict.items()},
-        "duplicates_removed": sum(tree.finished - len(tree.distinct) for tree in trees),
+        "duplicates_removed": sum(tree.duplicates for tree in trees),
         "dropped_too_long": sum(tree.too_long for tree in trees),
         "dropped_error_classes": dict(sorted(erring.items())),
         "per_tree": {name: spread(counts) for name, counts in per_tree.items()},
@@ -95,6 +104,9 @@ def format_stats(stats: Mapping[str, Any]) -> str:
     if dropped := stats["dropped_error_classes"]:
         classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in dropped.items())
         facts.insert(5, ("dropped, erring", classes))
+    if told := stats.get("annotations"):
+        named = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in told.items() if n)
+        facts.append(("annotated", named or "none"))
     if "choice" in stats:
         facts.append(("rejected by", stats["choice"].replace("_", " ")))
     width = max(len(name) for name, _ in facts)

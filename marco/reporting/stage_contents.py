@@ -14,10 +14,10 @@ from typing import Any
 from marco.evaluation.metrics import class_names
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers.protocol import Artifact
-from marco.reporting.tree_html import tree_page
 from marco.search.tree import Tree, read_trees
 from marco.stages import MANIFEST, read_manifest
 from marco.training.live import Following
+from marco.viewer.export import tree_page
 
 OTHER_AXES = ("validation/", "samples/")  # figures of training that are not of its own batches
 COLUMNS = ("task", "id", "turn", "try", "verdict", "error_classes", "finish", "tokens")

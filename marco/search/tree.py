@@ -89,23 +89,33 @@ def write_trees(path: Path, trees: Iterable[Tree | str]) -> None:
         file.writelines(line + "\n" for line in lines)
 
 
-def read_trees(path: Path) -> Iterator[Tree]:
-    """Trees of a JSON Lines file, or of the folder that holds `trees.jsonl`.
-
-    Raises UserError for a missing file and for a line that is no tree, naming it.
-    """
+def trees_file(path: Path) -> Path:
+    """The file of trees that a path or its folder stands for; UserError for a missing one."""
     path = path / "trees.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise UserError(
             f"no trees at {path}: it does not exist; give the folder that `generate.py` printed"
         )
-    with path.open("rb") as file:  # bytes: a line that is not UTF-8 is named like any other
+    return path
+
+
+def read_trees(path: Path) -> Iterator[Tree]:
+    """Trees of a JSON Lines file, or of the folder that holds `trees.jsonl`.
+
+    Raises UserError for a missing file and for a line that is no tree, naming it.
+    """
+    path = trees_file(path)
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            try:
-                record = json.loads(line)
-                if record.get("schema") != SCHEMA:
-                    raise ValueError(f"schema {record.get('schema')!r}, expected {SCHEMA}")
-                tree = Tree.from_json(record)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"{path}, line {number}: not a tree ({error})") from error
-            yield tree
+            yield parse_tree(line, where=f"{path}, line {number}")
+
+
+def parse_tree(line: bytes, *, where: str) -> Tree:
+    """The tree of a line; UserError for what is none, UTF-8 or not, naming `where` it stands."""
+    try:
+        record = json.loads(line)
+        if record.get("schema") != SCHEMA:
+            raise ValueError(f"schema {record.get('schema')!r}, expected {SCHEMA}")
+        return Tree.from_json(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where}: not a tree ({error})") from error

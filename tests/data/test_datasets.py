@@ -23,13 +23,13 @@ def never(text: str) -> list[str]:
 
 def sft(trees=TREES, **choices):
     defaults = {"bucket": "longest", "per_tree": 1, "max_tokens": 100, "rng": random.Random(0)}
-    defaults |= {"classify": never, "drop": ()}
+    defaults |= {"classify": never, "drop": (), "annotations": None}
     return build_sft(trees, encode=encode, **{**defaults, **choices})
 
 
 def pairs(trees=TREES, **choices):
     defaults = {"bucket": "any", "choice": "shortest_prefix", "per_tree": 9, "max_tokens": 100}
-    defaults |= {"classify": never, "drop": (), "rng": random.Random(0)}
+    defaults |= {"classify": never, "drop": (), "annotations": None, "rng": random.Random(0)}
     return build_pairs(trees, encode=encode, **{**defaults, **choices})
 
 

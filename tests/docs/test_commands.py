@@ -11,6 +11,7 @@ from marco import cards
 from marco.config import ROOT
 from marco.errors import UserError
 from marco.reporting.__main__ import main as reporting
+from marco.viewer.__main__ import main as viewer
 
 from ..test_config import checked
 from ..test_tables import swept
@@ -82,6 +83,8 @@ def check(words: list[str]) -> None:
         module, arguments = rest[1], rest[2:]
         if module == "marco.reporting":
             parses(reporting, arguments)
+        elif module == "marco.viewer":
+            parses(viewer, [*arguments, "--port", "0"])
         elif module == "marco.cards":
             parses(cards.main, arguments)
         else:

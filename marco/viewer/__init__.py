@@ -1,0 +1,1 @@
+"""The tree browser: `python -m marco.viewer <trees folder>` (docs/viewer.md)."""
