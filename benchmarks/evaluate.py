@@ -7,9 +7,9 @@ and lengths for all, greedy.
 `ours` is what evaluate.py does with a started engine: journal, scheduler, verdicts, error classes
 and files. `bare` is one call of vLLM's `generate` with all prompts. `lm_eval` is the harness with
 its Hugging Face backend at the best of `--batches` and `--dtypes`, found on the first problems.
-Each part runs in a process of its own, in turns; starts of engines do not count. Verdicts per
-second are of real outputs in `--data` (see README), and left out where there are none. The last
-line is one JSON object.
+Each part runs in a process of its own, with the allocator's settings that our stages have, in
+turns; starts of engines do not count. Verdicts per second are of real outputs in `--data` (see
+README), and left out where there are none. The last line is one JSON object.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from search import MODELS, config_of, sections
 
 from marco.config import ROOT
 from marco.engines.registry import model_folder
+from marco.stages import CHILD_ENVIRONMENT
 from marco.tasks.numbers import canonical
 from marco.tasks.problem import Problem
 from marco.tasks.registry import make_task
@@ -46,8 +47,10 @@ def student() -> Path:
 
 
 def problems_of(number: int) -> tuple[Any, list[Problem]]:
-    # Compiled, as for a long evaluation: a minute more of start, which does not count here.
-    config = config_of(f"task.test={number}", "decoding=greedy", "engine.enforce_eager=false")
+    # As for a long evaluation: compiled, after a minute more of start, which does not count here,
+    # and with more sequences at once. The harness gets its best batch size, too.
+    engine = ("engine.enforce_eager=false", "engine.max_num_seqs=256")
+    config = config_of(f"task.test={number}", "decoding=greedy", *engine)
     return config, make_task(config.task).problems("test")
 
 
@@ -177,7 +180,8 @@ PARTS: dict[str, Callable[..., dict[str, float]]] = {"ours": ours, "bare": bare,
 def apart(model: Path | None, part: str, *arguments: Any) -> dict[str, float]:
     """A part in a process of its own; the JSON of its last line."""
     command = [sys.executable, __file__, "--part", part, *map(str, arguments)]
-    environment = os.environ | ({"MARCO_BENCHMARK_STUDENT": str(model)} if model else {})
+    environment = CHILD_ENVIRONMENT | os.environ
+    environment |= {"MARCO_BENCHMARK_STUDENT": str(model)} if model else {}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     print(f"{part} {' '.join(map(str, arguments))}: {rounded(figures)}", flush=True)

@@ -10,15 +10,22 @@ from torch.autograd.function import once_differentiable
 from marco.training.tree_batch import TreeBatch
 
 # Rows and tokens of the vocabulary whose logits exist at once. They bound memory only: such a tile
-# is 32 MB in fp32.
-TILE = (1024, 8192)
+# is 16 MB in fp32.
+TILE = (1024, 4096)
 
 
-def chain_logps(model: Any, batch: TreeBatch, *, tile: tuple[int, int] = TILE) -> Tensor:
+def chain_logps(
+    model: Any,
+    batch: TreeBatch,
+    *,
+    head_master: Tensor | None = None,
+    tile: tuple[int, int] = TILE,
+) -> Tensor:
     """The log-probability of every completion token that a batch asks for, in nats.
 
     model: a `LlamaForCausalLM` or `Qwen2ForCausalLM` with `attn_implementation="marco_tree"`;
-    returns [chains, T] in at least fp32, 0 where `batch.chain_mask` is False.
+    returns [chains, T] in at least fp32, 0 where `batch.chain_mask` is False. The gradient of the
+    head's weight goes to `head_master`, where that is given, in its dtype.
     """
     hidden = model.model(
         input_ids=batch.input_ids,
@@ -29,6 +36,7 @@ def chain_logps(model: Any, batch: TreeBatch, *, tile: tuple[int, int] = TILE) -
     logps = TargetLogps.apply(
         hidden.index_select(0, batch.head_rows),
         model.lm_head.weight,
+        head_master,
         batch.target_head_rows,
         batch.target_ids,
         tile,
@@ -41,7 +49,8 @@ class TargetLogps(Function):
 
     hidden: [R, H]; weight: [V, H] of the LM head; rows (sorted), ids: [M]. Logits exist for a tile
     of `tile` rows and tokens at a time, and the backward computes them again, so neither [R, V] nor
-    a row of it is ever held.
+    a row of it is ever held. master: [V, H] or None; it takes the weight's gradient in its own
+    dtype, which spares a copy as large as the vocabulary.
     """
 
     @staticmethod
@@ -49,6 +58,7 @@ class TargetLogps(Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
+        master: Tensor | None,
         rows: Tensor,
         ids: Tensor,
         tile: tuple[int, int],
@@ -67,6 +77,7 @@ class TargetLogps(Function):
             logps[targets] -= totals[chunk][own]
         ctx.save_for_backward(hidden, weight, rows, ids, totals)
         ctx.tile = tile
+        ctx.gradient_dtype = weight.dtype if master is None else master.dtype
         return logps
 
     @staticmethod
@@ -75,7 +86,9 @@ class TargetLogps(Function):
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         hidden, weight, rows, ids, totals = ctx.saved_tensors
-        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        grad_hidden, grad_weight = torch.empty_like(hidden), None
+        if any(ctx.needs_input_grad[1:3]):
+            grad_weight = torch.zeros_like(weight, dtype=ctx.gradient_dtype)
         for chunk, targets in _chunks(len(hidden), rows, ctx.tile[0]):
             own = rows[targets] - chunk.start
             row_grad = grad.new_zeros(chunk.stop - chunk.start).index_add_(0, own, grad[targets])
@@ -88,9 +101,16 @@ class TargetLogps(Function):
                 grad_logits.index_put_((own, column), grad[targets] * is_here, accumulate=True)
                 grad_logits = grad_logits.to(weight.dtype)
                 grad_rows += grad_logits @ weight[some]
-                grad_weight[some].addmm_(grad_logits.T, hidden[chunk])
+                if grad_weight is None:
+                    continue
+                if grad_weight.dtype == weight.dtype:
+                    grad_weight[some].addmm_(grad_logits.T, hidden[chunk])
+                else:
+                    grad_weight[some] += grad_logits.T @ hidden[chunk]
             grad_hidden[chunk] = grad_rows
-        return grad_hidden, grad_weight, None, None, None
+        to_master = ctx.needs_input_grad[2]
+        of_weights = (None, grad_weight) if to_master else (grad_weight, None)
+        return grad_hidden, *of_weights, None, None, None
 
 
 def _chunks(count: int, rows: Tensor, size: int) -> list[tuple[slice, slice]]:

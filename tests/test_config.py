@@ -78,6 +78,10 @@ def test_the_rows_of_the_table_are_the_rows_that_run():
 def test_the_size_of_the_paper_overrides_the_groups_it_names():
     config = checked("size=paper")
     assert config.task.name == "gsm8k" and config.search.node_tokens == 512
+    assert config.tasks == ["gsm8k", "math", "aime", "multi_if"]
+    assert checked("size=paper", "tasks=[gsm8k]").tasks == ["gsm8k"]
+    assert "multi_if" not in checked("experiments=test_at_n", "size=paper").tasks
+    assert checked("experiments=lr_sft", "size=paper").tasks == ["gsm8k"]
     assert checked("size=paper", "student=llama3_2_1b").student.name == "llama3_2_1b"
 
 

@@ -101,7 +101,7 @@ def pages(folder: Path, *, count: int, redact: Redactor) -> dict[str, str]:
     drawn = nsmallest(count, read_trees(folder), key=lambda tree: _hash(tree.id))
     # Before they are escaped: a secret may hold characters that are written otherwise then.
     clean = [Tree.from_json(redact(json.loads(tree.to_json()))) for tree in drawn]
-    return {tree.id: tree_page(tree) for tree in clean}
+    return {tree.id: tree_page(tree, folder=folder) for tree in clean}
 
 
 def artifact(name: str, folder: Path, *, inputs: Mapping[str, str], data: bool) -> Artifact:

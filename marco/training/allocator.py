@@ -1,16 +1,20 @@
-"""How the C library holds freed blocks of a training on a CPU.
+"""What a training on a CPU leaves in memory: blocks that it has freed, and kernels.
 
-A stage keeps them all (`CHILD_ENVIRONMENT` in marco/stages.py): the next step asks for the same
-sizes, and their pages are there. The blocks of one long row are of many sizes, each a little larger
-than the hole that the last has left, and holes then outweigh what is in use.
+A stage keeps all freed blocks (`CHILD_ENVIRONMENT` in marco/stages.py): the next step asks for the
+same sizes, and their pages are there. The blocks of one long row are of many sizes, each a little
+larger than the hole that the last has left, and holes then outweigh what is in use.
 """
 
 import ctypes
+import os
 
 # Tokens of a packed row beyond which holes cost more memory than pages cost time.
 LONG_ROW = 8192
 LARGE = 2**20  # bytes
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+# Kernels of oneDNN, which makes one for each shape of a product, and keeps 1,024 of half a MB. A
+# step has about 70 shapes, and few of them come again, since no two rows are of one length.
+KERNELS = "256"
 
 
 def give_back_large_blocks() -> None:
@@ -22,3 +26,9 @@ def give_back_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE)
+
+
+def keep_few_kernels() -> None:
+    """Keep `KERNELS` kernels; takes effect before a process's first product of matrices."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", KERNELS)  # of torch's own layer above it

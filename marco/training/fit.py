@@ -21,7 +21,7 @@ from marco.progress import Progress
 from marco.tasks.problem import Problem
 from marco.termination import exit_on_sigterm, uninterrupted
 from marco.training import checkpoint
-from marco.training.allocator import LONG_ROW, give_back_large_blocks
+from marco.training.allocator import LONG_ROW, give_back_large_blocks, keep_few_kernels
 from marco.training.config import Accelerator, LossConfig, Precision, TrainerConfig
 from marco.training.data_module import ChainDataModule, Packer, Sizes, Step, Steps, length_thirds
 from marco.training.examples import Example, ExampleSet, by_prompt, read_examples
@@ -60,6 +60,7 @@ def train_student(
     """
     started = time.monotonic()
     _check_device(trainer.accelerator)
+    keep_few_kernels()
     torch.manual_seed(seed)
     model, tokenizer = load_student(start, precision=trainer.weights)
     data = read_examples(dataset, tokenizer, max_tokens=trainer.max_tokens)
@@ -146,6 +147,7 @@ def write_reference(
     """
     started = time.monotonic()
     _check_device(accelerator)
+    keep_few_kernels()
     model, tokenizer = load_student(start, precision=precision)
     device = "cuda" if accelerator == "gpu" else "cpu"
     model.eval().to(device)

@@ -1,21 +1,28 @@
 """A model's norms and gates as single functions that keep only what their backward needs.
 
 Transformers writes them as chains of operations, each of which keeps its input: for the norms alone
-that is a tenth of the memory of a training run on a CPU, and of its time some percent.
+that is a tenth of the memory of a training run on a CPU, and of its time some percent. What a gate
+lets through is as large as what it is made of, and one product an element to make again.
 """
 
 from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 
 
 def fuse(model: Any) -> None:
-    """Put the functions below in place in a `LlamaForCausalLM` or `Qwen2ForCausalLM`."""
+    """Put the functions below in place in a `LlamaForCausalLM` or `Qwen2ForCausalLM`.
+
+    Where the head is the embedding, the gradient of the latter comes as its rows alone, to be added
+    to the head's; by itself it would be as large as the vocabulary, and nearly all zero.
+    """
+    embedding = model.get_input_embeddings()
+    embedding.sparse = embedding.weight is model.lm_head.weight
     norms = [model.model.norm]
     for layer in model.model.layers:
         norms += [layer.input_layernorm, layer.post_attention_layernorm]
@@ -29,7 +36,10 @@ def _normed(norm: Any, x: Tensor) -> Tensor:
 
 
 def _gated(mlp: Any, x: Tensor) -> Tensor:
-    return mlp.down_proj(SwiGLU.apply(mlp.gate_proj(x), mlp.up_proj(x)))
+    gate, up, down = mlp.gate_proj(x), mlp.up_proj(x), mlp.down_proj
+    if type(down) is nn.Linear and down.bias is None:
+        return GatedLinear.apply(gate, up, down.weight)
+    return down(SwiGLU.apply(gate, up))  # an adapter's layer has more to it than a weight
 
 
 class RMSNorm(Function):
@@ -77,3 +87,30 @@ class SwiGLU(Function):
         gate, up = ctx.saved_tensors
         grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
         return grad_gate, silu(gate).mul_(grad)
+
+
+class GatedLinear(Function):
+    """(silu(gate) * up) @ weight.T; keeps gate and up, and computes their product again.
+
+    gate, up: [..., F]; weight: [H, F]; returns [..., H], in the dtype that autocast gives products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        return linear(silu(gate).mul_(up), weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        gate, up, weight = ctx.saved_tensors
+        through = silu(gate)
+        grad_product = grad @ weight.to(grad.dtype)
+        grad_weight = None
+        if ctx.needs_input_grad[2]:
+            product = (through * up).flatten(0, -2).to(grad.dtype)
+            grad_weight = (grad.flatten(0, -2).T @ product).to(weight.dtype)
+        grad_gate = torch.ops.aten.silu_backward(grad_product * up, gate)
+        return grad_gate, through.mul_(grad_product), grad_weight

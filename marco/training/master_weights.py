@@ -10,7 +10,8 @@ class MasterWeights:
     """fp32 copies of the parameters, for the optimiser; the model computes with rounded ones.
 
     A bf16 weight changes only by steps of 1/256 of itself, and AdamW at a learning rate of 2e-5
-    asks for less. Gradients are summed over micro-batches in fp32 on the masters.
+    asks for less. Gradients are summed over micro-batches in fp32 on the masters; those of an
+    embedding may come as its rows alone.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -22,12 +23,18 @@ class MasterWeights:
 
     def _take_gradient(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        master = self._master_of[parameter]  # type: ignore[index]
+        grad, parameter.grad = parameter.grad, None
+        master = self.of(parameter)
         if master.grad is None:
-            master.grad = parameter.grad.float()
+            master.grad = grad.to_dense().float()
+        elif grad.is_sparse:
+            master.grad.index_add_(0, grad._indices()[0], grad._values().float())
         else:
-            master.grad += parameter.grad
-        parameter.grad = None
+            master.grad += grad
+
+    def of(self, parameter: Tensor) -> nn.Parameter:
+        """The copy of a parameter of the model."""
+        return self._master_of[parameter]  # type: ignore[index]
 
     @torch.no_grad()
     def copy_to_model(self) -> None:

@@ -62,6 +62,11 @@ class ChainModule(pl.LightningModule):
         if self.settings.precision == "bf16-master" and self.settings.strategy != "fsdp":
             self.masters = MasterWeights(parameters)
             parameters = self.masters.masters
+            head = self.model.lm_head.weight
+            if head.requires_grad:
+                self.chain_logps = partial(
+                    chain_logps, self.model, head_master=self.masters.of(head)
+                )
         # Norm weights and biases are vectors; decaying them only pulls them from their scale.
         groups = [
             {

@@ -4,6 +4,7 @@ One SQLite file, built once and then read only. It knows the size and time of th
 made from, and is made anew when that has changed.
 """
 
+import multiprocessing
 import os
 import re
 import sqlite3
@@ -23,7 +24,7 @@ from marco.errors import UserError
 from marco.evaluation.error_classes import ErrorClassesConfig, classify
 from marco.progress import Progress
 from marco.search.tree import Node, Tree, parse_tree, trees_file
-from marco.stages import context, hidden
+from marco.stages import hidden
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG
 
 SCHEMA = 1
@@ -294,7 +295,8 @@ def _summaries(trees: Path, total: int) -> Iterator[list[dict[str, Any]]]:
         yield from (_summarise_all(str(trees), batch) for batch in batches)
         return
     workers = os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, mp_context=context()) as pool:
+    # Spawned: they need none of what a stage's server has imported.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         pending = [pool.submit(_summarise_all, str(trees), b) for b in islice(batches, 4 * workers)]
         while pending:  # a bounded number at once: the trees may not fit into memory
             yield pending.pop(0).result()

@@ -1,4 +1,4 @@
-"""Blocks that a long row leaves go back to the system, where others are kept."""
+"""Blocks of a long row go back to the system, where others are kept; kernels do not pile up."""
 
 import os
 import subprocess
@@ -25,6 +25,29 @@ del block
 print(held_mb() - before)
 """
 
+HELD_AFTER_SHAPES = """
+import sys
+from pathlib import Path
+import torch
+from marco.training.allocator import keep_few_kernels
+
+def held_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+if sys.argv[1] == "few":
+    keep_few_kernels()
+weight = torch.ones(64, 64, dtype=torch.bfloat16)
+
+def shapes(first, last):
+    for rows in range(first, last):
+        torch.ones(rows, 64, dtype=torch.bfloat16) @ weight
+
+shapes(1, 300)
+before = held_mb()
+shapes(300, 1000)
+print(held_mb() - before)
+"""
+
 
 @pytest.mark.parametrize(("way", "least", "most"), [("give back", -1, 4), ("keep", 60, 70)])
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
@@ -36,3 +59,15 @@ def test_large_blocks_go_back_to_the_system_where_that_is_asked(
         command, env=os.environ | CHILD_ENVIRONMENT, capture_output=True, text=True, check=True
     )
     assert least <= float(told.stdout) <= most
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of /proc")
+def test_kernels_of_shapes_that_do_not_come_again_are_let_go() -> None:
+    grown = {}
+    for way in ("few", "all"):
+        command = [sys.executable, "-c", HELD_AFTER_SHAPES, way]
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        grown[way] = float(told.stdout)
+    if grown["all"] < 20:
+        pytest.skip("this machine's products keep no kernels")
+    assert grown["few"] < grown["all"] / 2

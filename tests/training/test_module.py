@@ -193,6 +193,15 @@ def test_master_weights_sum_gradients_in_fp32():
     assert masters.masters[0].grad.item() == 257.0
 
 
+def test_master_weights_take_rows_of_an_embedding():
+    rows = nn.Embedding(3, 1, sparse=True, dtype=torch.bfloat16)
+    masters = MasterWeights(rows.parameters())
+    for _ in range(2):  # the first finds no gradient there, the second adds to it
+        (256 * rows(torch.tensor([2, 0, 2])).sum()).backward()
+        rows(torch.tensor([2])).sum().backward()
+    assert masters.masters[0].grad.flatten().tolist() == [512.0, 0.0, 1026.0]
+
+
 @pytest.mark.parametrize(
     ("schedule", "middle", "last"), [("linear", 0.5, 0.1), ("constant", 1.0, 1.0)]
 )

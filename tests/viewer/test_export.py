@@ -10,7 +10,7 @@ from marco.viewer import assets
 from marco.viewer.__main__ import main
 from marco.viewer.export import tree_page
 
-FRONTEND = Path(__file__).resolve().parents[2] / "frontend"
+FRONTEND = Path(__file__).resolve().parents[2] / "marco" / "viewer" / "frontend"
 
 
 def tree(text: str = "so", **changes) -> Tree:
@@ -64,7 +64,7 @@ def test_the_command_exports_a_tree_by_its_id(
 
 
 def test_the_files_are_those_of_the_sources() -> None:
-    told = "frontend/ was changed: run `npm ci && npm run build` there, and commit what it writes"
+    told = "the page was changed: run `npm ci && npm run build` in its folder, and commit the result"
     assert assets.built_from() == assets.digest_of(FRONTEND), told
 
 

@@ -1,4 +1,5 @@
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from marco.errors import UserError
 from marco.search.tree import Tree
+from marco.viewer import index as index_module
 from marco.viewer.index import Chain, Filter, Index, distinct_chains
 
 
@@ -94,6 +96,25 @@ def test_an_index_is_kept_until_its_trees_change(index: Index, folder: Path) -> 
     again = Index.open(folder)
     assert again.counts(Filter())["trees"] == 3
     again.close()
+
+
+def test_several_processes_make_the_index_that_one_makes(
+    index: Index, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "POOLED_BYTES", 0)
+    monkeypatch.setattr(index_module, "BATCH", 1)
+    shared = Index.open(folder, path=tmp_path / "shared.sqlite")
+    for table in ("made", "trees", "problems", "chains"):
+        one, other = (
+            sqlite3.connect(path).execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
+            for path in (index.path, shared.path)
+        )
+        assert one == other and one
+    everything = {"after": Chain(-1, 0)}
+    assert list(shared.chains(Filter(text="the"), **everything)) == list(
+        index.chains(Filter(text="the"), **everything)
+    )
+    shared.close()
 
 
 def test_the_folder_of_trees_stays_as_it_is(index: Index, folder: Path) -> None:

@@ -45,6 +45,9 @@ def longest_run(
     if repeats < FEWEST_REPEATS:
         raise ValueError(f"repeats is {repeats}: expected {FEWEST_REPEATS} or more")
     max_period = min(max_period, len(symbols) // repeats)
+    # All of a run but its last period recurs, and that is this much of it at least.
+    if not _recurs(symbols, length - length // repeats):
+        return None
     # Symbols that occur nowhere else end every run at the end of the text.
     beyond = np.arange(3 * max_period, dtype=np.uint32) + (symbols.max(initial=0) + 1)
     padded = np.concatenate([symbols, beyond.astype(np.uint32)])
@@ -68,6 +71,14 @@ def longest_run(
                 best = run if _is_run(padded, run) else best
         low = high
     return best
+
+
+def _recurs(symbols: NDArray[np.uint32], length: int) -> bool:
+    """Whether any `length` symbols occur twice: most texts have no such, and are done with."""
+    if len(symbols) <= length:
+        return False
+    hashes = np.sort(_Windows(symbols).of(length))
+    return bool((hashes[1:] == hashes[:-1]).any())
 
 
 class _Windows:

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
-const out = "../marco/viewer/static";
+const out = "../static";
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out);
 
