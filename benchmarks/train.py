@@ -73,7 +73,7 @@ GPU_SHAPE = {  # Llama-3.2-1B
 }
 
 # TRL's options, in which `dtype` and `attn_implementation` are of the weights, `forward` the pairs
-# of one forward, `keeps_blocks` whether the process gets the allocator's settings that ours gets,
+# of one forward, `keeps_blocks` whether the process gets the settings of memory that ours gets,
 # and the rest arguments of DPOConfig. Not among them: padding_free, which 1.16 switches off again;
 # use_kernels, which loads from the hub; and on a CPU use_liger_kernel, which is Triton alone.
 BASE: Options = {
@@ -377,9 +377,10 @@ class Runner:
 
     def __init__(self, device: str, *, limit_gb: float, scratch: Path) -> None:
         from marco.stages import CHILD_ENVIRONMENT
+        from marco.training.allocator import FEW_KERNELS
 
         self.device, self.limit_mb, self.scratch = device, limit_gb * 1024, scratch
-        self.kept_blocks = CHILD_ENVIRONMENT
+        self.kept_blocks = CHILD_ENVIRONMENT | FEW_KERNELS
 
     def __call__(self, way: str, folder: Path, model: Path, **arguments: Any) -> Figures:
         """Its figures; `ended` tells that it ran out of memory, and its peak is a lower bound."""

@@ -14,7 +14,10 @@ LARGE = 2**20  # bytes
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 # Kernels of oneDNN, which makes one for each shape of a product, and keeps 1,024 of half a MB. A
 # step has about 70 shapes, and few of them come again, since no two rows are of one length.
-KERNELS = "256"
+FEW_KERNELS = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
+    "LRU_CACHE_CAPACITY": "256",  # of torch's own layer above it
+}
 
 
 def give_back_large_blocks() -> None:
@@ -29,6 +32,6 @@ def give_back_large_blocks() -> None:
 
 
 def keep_few_kernels() -> None:
-    """Keep `KERNELS` kernels; takes effect before a process's first product of matrices."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
-    os.environ.setdefault("LRU_CACHE_CAPACITY", KERNELS)  # of torch's own layer above it
+    """Set `FEW_KERNELS`, which take effect before a process's first product of matrices."""
+    for name, value in FEW_KERNELS.items():
+        os.environ.setdefault(name, value)

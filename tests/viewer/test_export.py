@@ -64,7 +64,7 @@ def test_the_command_exports_a_tree_by_its_id(
 
 
 def test_the_files_are_those_of_the_sources() -> None:
-    told = "the page was changed: run `npm ci && npm run build` in its folder, and commit the result"
+    told = "the page was changed: run `npm ci && npm run build` beside it, and commit the result"
     assert assets.built_from() == assets.digest_of(FRONTEND), told
 
 
