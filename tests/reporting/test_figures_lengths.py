@@ -52,6 +52,14 @@ def test_quartiles_that_are_equal_leave_the_standard_deviation():
     assert found == pytest.approx((9 + beside + below) / (10 * width * math.sqrt(2 * math.pi)))
 
 
+def test_a_density_is_as_wide_as_it_is_told_at_least():
+    # Two kernels of width 5 around 10 and 12, at 11: exp(-(1 / 5)^2 / 2) / (5 sqrt(2 pi)).
+    [found] = density([10, 12], [11], narrowest=5)
+    reflected = (math.exp(-((21 / 5) ** 2) / 2) + math.exp(-((23 / 5) ** 2) / 2)) / 2
+    expected = (math.exp(-((1 / 5) ** 2) / 2) + reflected) / (5 * math.sqrt(2 * math.pi))
+    assert found == pytest.approx(expected)
+
+
 def test_what_does_not_vary_has_no_density():
     assert density([7], [7]) is None and density([7, 7], [7]) is None
 

@@ -140,19 +140,22 @@ def _merged(found: Iterable[Lengths], nothing: str) -> list[Lengths]:
     return sorted(merged, key=lambda one: places.get(one.strip, len(places)))
 
 
-def density(tokens: Sequence[int], at: Sequence[float]) -> np.ndarray | None:
+def density(
+    tokens: Sequence[int], at: Sequence[float], *, narrowest: float = 0.0
+) -> np.ndarray | None:
     """Gaussian kernel density per token at the places `at` >= 0; None where no value varies.
 
     What a kernel would put below 0 is reflected, so that all of it lies where lengths can be. The
     bandwidth is Silverman's rule of thumb (1986, equation 3.31),
-    0.9 min(sd, interquartile range / 1.34) n^(-1/5), by the sd alone where the quartiles are equal.
+    0.9 min(sd, interquartile range / 1.34) n^(-1/5), by the sd alone where the quartiles are equal,
+    and `narrowest` at least.
     """
     values, counts = np.unique(np.asarray(tokens, dtype=float), return_counts=True)
     if len(values) < 2:
         return None
     spread = float(np.std(tokens, ddof=1))
     quartiles = float(np.subtract(*np.quantile(tokens, [0.75, 0.25]))) / 1.34
-    width = 0.9 * (min(spread, quartiles) or spread) * len(tokens) ** -0.2
+    width = max(narrowest, 0.9 * (min(spread, quartiles) or spread) * len(tokens) ** -0.2)
     places = np.asarray(at, dtype=float)[:, None]
     kernels = np.exp(-(((places - values) / width) ** 2) / 2)
     kernels += np.exp(-(((places + values) / width) ** 2) / 2)
@@ -222,7 +225,7 @@ def _column(
                 continue
             shares = 100 * np.histogram(tokens, edges)[0] / len(tokens)
             axes.bar(edges[:-1], shares, width=width, align="edge", **_area(i))
-            curve = density(tokens, at)
+            curve = density(tokens, at, narrowest=width / 2)  # a peak within a bin hides the rest
             if curve is not None:
                 axes.plot(at, 100 * width * curve, **_line(i))
                 peak = max(peak, float(100 * width * curve.max()))
