@@ -263,10 +263,8 @@ def sft(folder: Path, model: Path, *, device: str, batch: int, **_: Any) -> Figu
             loss = cross_entropy(logits, ids[:, -predicted:].flatten(), reduction="sum")
             (loss / (chains * predicted)).backward()
             del hidden, logits, loss
-        torch.nn.utils.clip_grad_norm_(masters.masters, trainer.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        masters.copy_to_model()
+        masters.clip_gradients(trainer.max_grad_norm)
+        masters.step(optimizer)
         clock.tick()
         tokens.append(chains * length)
     return clock.figures() | {"tokens": tokens[WARM_UP:]}

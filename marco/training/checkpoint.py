@@ -16,7 +16,7 @@ from marco.errors import UserError
 from marco.failpoints import cross
 
 FILE = "checkpoint.pt"
-SCHEMA = 3
+SCHEMA = 4
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
@@ -72,11 +72,11 @@ def load(folder: Path, *, run: str, strategy: str) -> dict[str, Any] | None:
 
 def state_of(module: Any, *, run: str) -> dict[str, Any]:
     """All that a run's next steps depend on: weights, optimiser, schedule, generators, log."""
-    trained, optimizer = _trained(module), module.optimizers().optimizer
+    optimizer = module.optimizers().optimizer
     if module.settings.strategy == "fsdp":
         weights, moments = get_state_dict(module, optimizer, options=_WHOLE)
     else:
-        weights, moments = [p.detach() for p in trained], optimizer.state_dict()
+        weights, moments = _weights(module), optimizer.state_dict()
     return {
         "run": run,
         "strategy": module.settings.strategy,
@@ -104,11 +104,9 @@ def restore(module: Any, state: Mapping[str, Any]) -> None:
             options=_WHOLE,
         )
     else:
-        for parameter, value in zip(_trained(module), state["weights"], strict=True):
-            parameter.copy_(value)
+        for weight, value in zip(_weights(module), state["weights"], strict=True):
+            weight.copy_(value)
         optimizer.load_state_dict(state["optimizer"])
-    if module.masters is not None:
-        module.masters.copy_to_model()
     module.lr_schedulers().load_state_dict(state["schedule"])
     module.history[:] = state["history"]
     torch.set_rng_state(state["generators"]["cpu"])
@@ -119,8 +117,7 @@ def restore(module: Any, state: Mapping[str, Any]) -> None:
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 
 
-def _trained(module: Any) -> list[Any]:
-    """The parameters that the optimiser holds: the fp32 masters where there are some."""
-    if module.masters is not None:
-        return module.masters.masters
-    return [p for p in module.parameters() if p.requires_grad]
+def _weights(module: Any) -> list[Any]:
+    """What training changes: the model's parameters, and what they lack of the fp32 masters."""
+    residuals = [] if module.masters is None else module.masters.residuals
+    return [p.detach() for p in module.trained] + residuals

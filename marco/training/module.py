@@ -58,14 +58,16 @@ class ChainModule(pl.LightningModule):
             self.chain_logps = shard(self.model, mesh, self.settings.precision)
 
     def configure_optimizers(self) -> Any:
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        if self.settings.precision == "bf16-master" and self.settings.strategy != "fsdp":
+        parameters = self.trained
+        # An adapter's weights are fp32 by themselves, as FSDP's shards are.
+        is_rounded = any(p.dtype == torch.bfloat16 for p in parameters)
+        if self.settings.precision == "bf16-master" and is_rounded:
             self.masters = MasterWeights(parameters)
             parameters = self.masters.masters
             head = self.model.lm_head.weight
             if head.requires_grad:
                 self.chain_logps = partial(
-                    chain_logps, self.model, head_master=self.masters.of(head)
+                    chain_logps, self.model, head_master=self.masters.gradient_of(head)
                 )
         # Norm weights and biases are vectors; decaying them only pulls them from their scale.
         groups = [
@@ -165,20 +167,20 @@ class ChainModule(pl.LightningModule):
             "completion_tokens": sum(int(part.lengths.sum()) for part in own_parts),
         }
         self.tokens += counts["tokens"]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if self.shared:
             sums, counts, pairs = self._of_all_devices(sums, counts, pairs)
-            self._sum_gradients(parameters)
-        norm: Any = torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
+            self._sum_gradients()
+        norm: Any = self._clip_gradients(self.settings.max_grad_norm)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP's is a share
         if not torch.isfinite(norm):
             raise UserError(self._not_finite("gradient"))
         rate = optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        optimizer.zero_grad()
-        scheduler.step()
         if self.masters is not None:
-            self.masters.copy_to_model()
+            self.masters.step(optimizer.optimizer)
+        else:
+            optimizer.step()
+            optimizer.zero_grad()
+        scheduler.step()
         figures = {
             **sums,
             **self._of_pairs(pairs),
@@ -267,12 +269,23 @@ class ChainModule(pl.LightningModule):
         torch.distributed.all_reduce(told)
         return bool(told)
 
-    def _sum_gradients(self, parameters: Sequence[Any]) -> None:
+    @property
+    def trained(self) -> list[Any]:
+        """The model's parameters that the optimiser changes."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def _sum_gradients(self) -> None:
         """Add up what the devices found; FSDP has done so in the backward (`FullyShard`)."""
         if self.settings.strategy == "fsdp":
             return
-        for parameter in parameters:
-            torch.distributed.all_reduce(parameter.grad)
+        own = [p.grad for p in self.trained] if self.masters is None else self.masters.gradients()
+        for gradient in own:
+            torch.distributed.all_reduce(gradient)
+
+    def _clip_gradients(self, max_norm: float) -> Tensor:
+        if self.masters is not None:
+            return self.masters.clip_gradients(max_norm)
+        return torch.nn.utils.clip_grad_norm_(self.trained, max_norm)
 
     def _not_finite(self, what: str) -> str:
         return (

@@ -1,4 +1,4 @@
-"""The modules' terms through a real tiny model, and the fp32 master weights."""
+"""The modules' terms through a real tiny model."""
 
 from functools import partial
 from pathlib import Path
@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from torch import nn
 
 from marco.logps import chain_logps
 from marco.losses import PREFERENCE_LOSSES
 from marco.training.config import LossConfig
 from marco.training.data_module import Packer, Sizes, Steps
 from marco.training.examples import Example, read_examples
-from marco.training.master_weights import MasterWeights
 from marco.training.module import ChainModule
 from marco.training.reference import reference_logps
 from marco.training.schedule import rate_share
@@ -165,41 +163,6 @@ def test_scopes_mask_each_term_by_itself(start: Path, pairs_folder: Path, settin
         for mask, terms in scopes.items():
             is_plain = torch.isclose(terms[term], scopes["none"][term], rtol=1e-9)
             assert bool(is_plain) == (mask not in without_prefix), (term, mask)
-
-
-def test_master_weights_keep_updates_that_bf16_rounds_away():
-    layer = nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
-    nn.init.ones_(layer.weight)
-    masters = MasterWeights(layer.parameters())
-    optimizer = torch.optim.SGD(masters.masters, lr=1e-3)
-    for _ in range(8):
-        layer(torch.ones(1, 1, dtype=torch.bfloat16)).sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        masters.copy_to_model()
-    # Eight steps of 1e-3; near 1 from below bf16 has steps of 1/256, and one step alone is lost.
-    assert masters.masters[0].item() == pytest.approx(0.992, abs=1e-6)
-    assert layer.weight.item() == 1 - 2 / 256
-    masters.give_to_model()
-    assert layer.weight.dtype == torch.float32
-
-
-def test_master_weights_sum_gradients_in_fp32():
-    layer = nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
-    masters = MasterWeights(layer.parameters())
-    for value in (256.0, 1.0):
-        layer(torch.full((1, 1), value, dtype=torch.bfloat16)).sum().backward()
-    # In bf16, 256 + 1 is 256.
-    assert masters.masters[0].grad.item() == 257.0
-
-
-def test_master_weights_take_rows_of_an_embedding():
-    rows = nn.Embedding(3, 1, sparse=True, dtype=torch.bfloat16)
-    masters = MasterWeights(rows.parameters())
-    for _ in range(2):  # the first finds no gradient there, the second adds to it
-        (256 * rows(torch.tensor([2, 0, 2])).sum()).backward()
-        rows(torch.tensor([2])).sum().backward()
-    assert masters.masters[0].grad.flatten().tolist() == [512.0, 0.0, 1026.0]
 
 
 @pytest.mark.parametrize(
