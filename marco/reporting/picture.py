@@ -41,7 +41,7 @@ def _draw(table: Table) -> Figure:
             (right, f"{name}no answer, % (lower is better)"),
         ):
             panel.set_title(style.wrapped(title, 45), loc="left", fontsize=10.5)
-        label_rows(left, labels[task])
+        style.label_rows(left, labels[task])
     figure.legend(
         handles=legend(table, [_accuracy, no_answer]),
         loc="outside lower left",
@@ -91,12 +91,6 @@ def _has_paper(table: Table, which: int) -> bool:
     """Whether any value of the paper's stands beside that measure of a row."""
     pairs = [table.printed(row, column) for row in table.rows for column in table.beside.values()]
     return any(pair[which] is not None for pair in pairs)
-
-
-def label_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """The rows from top to bottom, each with its label."""
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
 
 
 def no_answer(cell: Cell) -> Measure:

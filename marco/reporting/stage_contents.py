@@ -11,9 +11,13 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
+from marco.errors import UserError
 from marco.evaluation.metrics import class_names
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers.protocol import Artifact
+from marco.reporting.results import collect
+from marco.reporting.rows import RowSpec
+from marco.reporting.samples import FILE as SAMPLES
 from marco.search.tree import Tree, read_trees
 from marco.stages import MANIFEST, read_manifest
 from marco.training.live import Following
@@ -24,6 +28,7 @@ COLUMNS = ("task", "id", "turn", "try", "verdict", "error_classes", "finish", "t
 TEXTS = ("prompt", "response", "answer", "gold")
 # Files of a stage that tell where things lie on this machine, or are of use only to go on from.
 LEFT_OUT = {"config.yaml", MANIFEST, "journal"}
+PLACES = 64  # of a density
 Line = tuple[int, dict[str, float]]  # step, figures
 Curve = tuple[str, int, dict[str, float]]  # axis, place on it, metrics
 
@@ -59,23 +64,52 @@ def figures(kind: str, folder: Path) -> dict[str, float]:
 
 
 def curves(kind: str, folder: Path) -> list[Curve]:
-    """Curves of each task that have an axis of their own: over tries (Test@k), and over turns."""
+    """Curves of each task that have an axis of their own: over tries, tokens, and turns."""
     if kind != "scores":
         return []
-    found: list[Curve] = []
+    found = [*_over_tries_and_turns(folder), *_over_tokens(folder)]
+    return [curve for curve in found if curve[2]]
+
+
+def _over_tries_and_turns(folder: Path) -> Iterator[Curve]:
     for task, told in _read(folder / "results.json").get("tasks", {}).items():
         for k, share in told.get("test_at", {}).items():
-            point = _finite({f"{task}/test_at_tries": share["value"]})
-            found.append((f"{task}/tries", int(k), point))
+            yield f"{task}/tries", int(k), _finite({f"{task}/test_at_tries": share["value"]})
         for turn, part in told.get("by_turn", {}).items():
             point = {f"{task}/{name}_at_turn": part[name] for name in ("accuracy", "no_answer")}
-            found.append((f"{task}/turn", int(turn), _finite(point)))
-    return [curve for curve in found if curve[2]]
+            yield f"{task}/turn", int(turn), _finite(point)
+
+
+def _over_tokens(folder: Path) -> Iterator[Curve]:
+    """Test@k by the tokens that k tries take, and how dense the lengths of responses lie.
+
+    None of scores from which no table can be made: what else they tell is logged all the same.
+    """
+    if not (folder / SAMPLES).is_file():
+        return
+    # With matplotlib, which takes a while to import.
+    from marco.reporting.figures.lengths import density_curve, of_scores
+    from marco.reporting.figures.test_at import read_curves
+
+    try:
+        results = collect([folder])
+        rows = [RowSpec(result.row, result.row) for result in results]
+        tries, lengths = read_curves(rows, results)[0], of_scores(rows, results)
+    except UserError:
+        return
+    for curve in tries:
+        for tokens, share in zip(curve.tokens, curve.shares, strict=True):
+            if tokens is not None:
+                point = {f"{curve.task}/test_at_tokens": share.value}
+                yield f"{curve.task}/tokens_spent", round(tokens), point
+    for one in lengths:
+        for tokens, value in density_curve(one.tokens, places=PLACES).items():
+            yield f"{one.task}/response_tokens", tokens, {f"{one.task}/response_density": value}
 
 
 def samples(folder: Path, *, count: int) -> list[dict[str, Any]]:
     """`count` graded samples of each task: those of the same problems, whoever was evaluated."""
-    path = folder / "samples.jsonl"
+    path = folder / SAMPLES
     if not count or not path.is_file():
         return []
     tasks: dict[str, list[dict[str, Any]]] = {}

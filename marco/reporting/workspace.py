@@ -170,6 +170,20 @@ def _answers(task: str) -> list[Any]:
             title_x="tries",
             title_y="share of problems",
         ),
+        wr.LinePlot(
+            title=f"{task}: solved within the tokens of N tries",
+            x=f"{task}/tokens_spent",
+            y=[f"{task}/test_at_tokens"],
+            title_x="tokens generated for a problem",
+            title_y="share of problems",
+        ),
+        wr.LinePlot(
+            title=f"{task}: lengths of responses",
+            x=f"{task}/response_tokens",
+            y=[f"{task}/response_density"],
+            title_x="tokens",
+            title_y="density",
+        ),
         wr.ScatterPlot(
             title=f"{task}: accuracy and the correlation of margin and length",
             x=wr.SummaryMetric("train/last/margin_length_correlation"),

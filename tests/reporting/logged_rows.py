@@ -160,7 +160,8 @@ def _scores(folder: Path, text: str) -> None:
             "response": f"{text} {i}",
             "answer": "4",
             "gold": "4",
-            "tokens": 5,
+            "tokens": 5 + i // 2 % 8,
+            "spent": (5 + i // 2 % 8) * (1 + i % 2),
             "finish": "stop",
         }
         for i in range(200)
@@ -170,7 +171,9 @@ def _scores(folder: Path, text: str) -> None:
     )
     with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(sample) + "\n" for sample in samples)
-    (folder / "results.json").write_text(json.dumps({"tasks": {"arithmetic": figures}}))
+    (folder / "results.json").write_text(
+        json.dumps({"schema": 2, "student": "tiny", "seed": 0, "tasks": {"arithmetic": figures}})
+    )
 
 
 CONTENTS = {

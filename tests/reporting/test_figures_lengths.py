@@ -15,6 +15,7 @@ from marco.reporting.figures.lengths import (
     Lengths,
     dataset_folders,
     density,
+    density_curve,
     length_histograms,
     of_datasets,
     of_scores,
@@ -202,3 +203,30 @@ def test_many_strips_and_tasks_stay_clear_of_each_other(strips, tasks):
     figure = length_histograms("step_by_step", lengths)
     assert len(figure.axes) == strips * tasks
     assert not overlapping(figure)
+
+
+def test_tasks_whose_strips_differ_stand_below_each_other():
+    lengths = [
+        Lengths("gsm8k", "SFT, shortest", "responses", (10, 20)),
+        Lengths("gsm8k", "SFT, longest", "responses", (30, 40)),
+        Lengths("letters", "letters: SFT", "responses", (5, 7)),
+    ]
+    figure = length_histograms("lengths_figure", lengths)
+    first, second, third = figure.axes
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "SFT, shortest",
+        "SFT, longest",
+        "letters: SFT",
+    ]
+    assert first.get_title(loc="left") == "gsm8k" and third.get_title(loc="left") == "letters"
+    assert first.get_xlim() == second.get_xlim() != third.get_xlim()
+    assert "none" not in said(figure) and not overlapping(figure)
+
+
+def test_a_density_curve_has_the_places_of_its_density():
+    tokens = list(range(50, 150))
+    curve = density_curve(tokens, places=21)
+    assert len(curve) == 21 and min(curve) == 0 and max(curve) >= 149
+    assert sum(curve.values()) * (max(curve) / 20) == pytest.approx(1, rel=0.02)
+    assert density_curve([50] * 8, places=21) == {}
+    assert len(density_curve([1, 2, 3], places=64)) <= 5  # whole numbers, each once

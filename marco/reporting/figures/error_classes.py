@@ -79,16 +79,9 @@ def error_class_stacks(
     if not stacks:
         raise UserError(f"{name}: there is no row with error classes to show")
     tasks = list(dict.fromkeys(stack.task for stack in stacks))
-    labels = [style.wrapped(row.title) for row in rows]
-    down, across = style.panels(len(tasks))
-    tall = style.row_height(labels) * max(len(labels), 2) + 0.95
-    figure = style.begin(
-        f"{name}: error classes of each row",
-        width=4 + 3.5 * across,
-        height=1.2 + down * tall,
-    )
-    panels = figure.subplots(down, across, sharey=True, squeeze=False).flat
-    for task, axes in zip(tasks, panels, strict=False):
+    title = f"{name}: error classes of each row"
+    figure, panels = style.row_panels(title, len(tasks), [row.title for row in rows], more=1.2)
+    for task, axes in zip(tasks, panels, strict=True):
         own = {stack.row: stack for stack in stacks if stack.task == task}
         highs = [s.any_class.high for s in own.values()] + [s.cut or 0 for s in own.values()]
         end = style.limit(100 * high for high in highs)
@@ -104,17 +97,7 @@ def error_class_stacks(
         told = style.counted([s.n for s in own.values()], [s.seeds for s in own.values()])
         axes.set_title(style.wrapped(f"{task} ({told})", 36), loc="left", fontsize=10.5)
         axes.set_xlabel("samples, %")
-    for axes in list(panels):
-        axes.remove()
-    figure.axes[0].set_yticks(range(len(labels)), labels)
-    figure.axes[0].set_ylim(len(labels) - 0.4, -0.6)
-    figure.legend(
-        handles=_legend(stacks, confidence),
-        loc="outside lower left",
-        ncols=1 if across == 1 else 2,
-        frameon=False,
-        fontsize=9,
-    )
+    style.row_legend(figure, _legend(stacks, confidence), tasks=len(tasks))
     return figure
 
 

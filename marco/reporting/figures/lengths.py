@@ -162,37 +162,54 @@ def density(
     return kernels @ counts / (len(tokens) * width * np.sqrt(2 * np.pi))
 
 
+def density_curve(tokens: Sequence[int], *, places: int) -> dict[int, float]:
+    """`density` at up to `places` whole numbers of tokens; none where no value varies."""
+    width, end = _bins(tokens)
+    at = sorted({round(place) for place in np.linspace(0, end, places)})
+    curve = density(tokens, at, narrowest=width / 2)
+    return {} if curve is None else dict(zip(at, map(float, curve), strict=True))
+
+
 @style.styled
 def length_histograms(name: str, lengths: Sequence[Lengths]) -> Figure:
     """A column of strips for each task, one strip a bucket or row: histogram and kernel density.
 
     Shares in % of a series' chains per bin of tokens; strips of a column have the same axes. Each
-    tells n and median. What lies far beyond the rest is not drawn, and told.
+    tells n and median. What lies far beyond the rest is not drawn, and told. Tasks stand abreast
+    where their strips are the same, else below each other.
     """
-    tasks = list(dict.fromkeys(one.task for one in lengths))
-    strips = list(dict.fromkeys(one.strip for one in lengths))
-    series = list(dict.fromkeys(one.series for one in lengths))
-    if not tasks:
+    strips: dict[str, list[str]] = {}
+    for one in lengths:
+        own = strips.setdefault(one.task, [])
+        own += [one.strip] * (one.strip not in own)
+    if not strips:
         raise UserError(f"{name}: there are no lengths to show")
-    down, across = style.panels(len(tasks))
-    tall = max(1.05 + 0.14 * (len(series) - 1), style.row_height(map(_label, strips)))
+    series = list(dict.fromkeys(one.series for one in lengths))
+    is_same = len({tuple(own) for own in strips.values()}) == 1
+    across = style.panels(len(strips))[1] if is_same else 1
+    bands = [list(strips)[start : start + across] for start in range(0, len(strips), across)]
+    tall = max(
+        1.05 + 0.14 * (len(series) - 1), style.row_height(map(_label, sum(strips.values(), [])))
+    )
     figure = style.begin(
         f"{name}: lengths in tokens, histogram and kernel density",
         width=2.5 + 3.4 * across,
-        height=0.9 + down * (len(strips) * tall + 0.5),
+        height=0.9 + sum(len(strips[band[0]]) * tall + 0.5 for band in bands),
     )
-    grid = figure.subplots(down * len(strips), across, squeeze=False)
-    for place in range(down * across):
-        band, column = divmod(place, across)
-        panels = list(grid[band * len(strips) : (band + 1) * len(strips), column])
-        if place < len(tasks):
-            _column(panels, tasks[place], strips, series, lengths)
-        else:
-            for axes in panels:
-                axes.remove()
-        if column == 0:
-            for axes, strip in zip(panels, strips, strict=True):
-                axes.set_ylabel(_label(strip), rotation=0, ha="right", va="center", labelpad=12)
+    grid = figure.subplots(sum(len(strips[band[0]]) for band in bands), across, squeeze=False)
+    top = 0
+    for band in bands:
+        own = strips[band[0]]
+        for column in range(across):
+            panels = list(grid[top : top + len(own), column])
+            if column < len(band):
+                _column(panels, band[column], own, series, lengths)
+            else:
+                for axes in panels:
+                    axes.remove()
+        for axes, strip in zip(grid[top : top + len(own), 0], own, strict=True):
+            axes.set_ylabel(_label(strip), rotation=0, ha="right", va="center", labelpad=12)
+        top += len(own)
     figure.legend(
         handles=[(Patch(**_area(i)), Line2D([], [], **_line(i))) for i in range(len(series))],
         labels=series,

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from marco.reporting.figures import style
 from marco.reporting.formats import Table
-from marco.reporting.picture import draw_bars, label_rows, legend, no_answer, paper_value
+from marco.reporting.picture import draw_bars, legend, no_answer, paper_value
 
 
 @style.styled
@@ -15,16 +15,9 @@ def no_answer_bars(table: Table) -> Figure:
     end where their values do.
     """
     tasks = table.tasks or ("",)
-    labels = [style.wrapped(row.title) for row in table.rows]
-    down, across = style.panels(len(tasks))
-    tall = style.row_height(labels) * max(len(labels), 2) + 0.95
-    figure = style.begin(
-        f"{table.name}: no-answer ratio of each row (lower is better)",
-        width=4 + 3.5 * across,
-        height=1 + down * tall,
-    )
-    panels = figure.subplots(down, across, sharey=True, squeeze=False).flat
-    for task, axes in zip(tasks, panels, strict=False):
+    title = f"{table.name}: no-answer ratio of each row (lower is better)"
+    figure, panels = style.row_panels(title, len(tasks), [row.title for row in table.rows], more=1)
+    for task, axes in zip(tasks, panels, strict=True):
         cells = [row.cells[task] for row in table.rows if task in row.cells]
         papers = [paper_value(table, row, task, 1) for row in table.rows]
         ends = [100 * cell.no_answer.high for cell in cells]
@@ -41,14 +34,5 @@ def no_answer_bars(table: Table) -> Figure:
         told = f" ({style.counted(n, [len(cell.seeds) for cell in cells])})" if cells else ""
         axes.set_title(style.wrapped(f"{task}{told}", 36), loc="left", fontsize=10.5)
         axes.set_xlabel("no answer, %")
-    for axes in list(panels):
-        axes.remove()
-    label_rows(figure.axes[0], labels)
-    figure.legend(
-        handles=legend(table, [no_answer]),
-        loc="outside lower left",
-        ncols=1 if across == 1 else 2,
-        frameon=False,
-        fontsize=9,
-    )
+    style.row_legend(figure, legend(table, [no_answer]), tasks=len(tasks))
     return figure

@@ -111,6 +111,38 @@ def panels(tasks: int) -> tuple[int, int]:
     return -(-tasks // columns), columns
 
 
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """The rows from top to bottom, each with its label."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+
+
+def row_panels(
+    title: str, tasks: int, rows: Iterable[str], *, more: float
+) -> tuple[Figure, list[Axes]]:
+    """A panel a task, all with a place for each of the `rows`; `more` inches are for the legend."""
+    labels = [wrapped(row) for row in rows]
+    down, across = panels(tasks)
+    tall = row_height(labels) * max(len(labels), 2) + 0.95
+    figure = begin(title, width=4 + 3.5 * across, height=more + down * tall)
+    axes = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
+    for left_over in axes[tasks:]:
+        left_over.remove()
+    label_rows(axes[0], labels)
+    return figure, axes[:tasks]
+
+
+def row_legend(figure: Figure, handles: Sequence[Any], *, tasks: int) -> None:
+    """The legend below the panels of `row_panels`."""
+    figure.legend(
+        handles=handles,
+        loc="outside lower left",
+        ncols=1 if panels(tasks)[1] == 1 else 2,
+        frameon=False,
+        fontsize=9,
+    )
+
+
 def limit(values: Iterable[float | None]) -> float:
     """Where an axis of % from 0 on ends: the next round number past all the values."""
     most = max((value for value in values if value is not None), default=0.0)
