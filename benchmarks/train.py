@@ -239,7 +239,7 @@ def sft(folder: Path, model: Path, *, device: str, batch: int, **_: Any) -> Figu
     from torch.nn.functional import cross_entropy
     from transformers import AutoModelForCausalLM
 
-    from marco.training.master_weights import MasterWeights
+    from marco.training.master_weights import MasterWeights, clip_scale
 
     trainer = _trainer_config(device, batch)
     net = AutoModelForCausalLM.from_pretrained(
@@ -263,8 +263,7 @@ def sft(folder: Path, model: Path, *, device: str, batch: int, **_: Any) -> Figu
             loss = cross_entropy(logits, ids[:, -predicted:].flatten(), reduction="sum")
             (loss / (chains * predicted)).backward()
             del hidden, logits, loss
-        masters.clip_gradients(trainer.max_grad_norm)
-        masters.step(optimizer)
+        masters.step(optimizer, scale=clip_scale(masters.norm(), most=trainer.max_grad_norm))
         clock.tick()
         tokens.append(chains * length)
     return clock.figures() | {"tokens": tokens[WARM_UP:]}

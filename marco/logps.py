@@ -18,14 +18,14 @@ def chain_logps(
     model: Any,
     batch: TreeBatch,
     *,
-    head_master: Tensor | None = None,
+    head_leaf: Tensor | None = None,
     tile: tuple[int, int] = TILE,
 ) -> Tensor:
     """The log-probability of every completion token that a batch asks for, in nats.
 
     model: a `LlamaForCausalLM` or `Qwen2ForCausalLM` with `attn_implementation="marco_tree"`;
     returns [chains, T] in at least fp32, 0 where `batch.chain_mask` is False. The gradient of the
-    head's weight goes to `head_master`, where that is given, in its dtype.
+    head's weight goes to the leaf `head_leaf`, where that is given, in its dtype.
     """
     hidden = model.model(
         input_ids=batch.input_ids,
@@ -36,7 +36,7 @@ def chain_logps(
     logps = TargetLogps.apply(
         hidden.index_select(0, batch.head_rows),
         model.lm_head.weight,
-        head_master,
+        head_leaf,
         batch.target_head_rows,
         batch.target_ids,
         tile,
@@ -49,8 +49,8 @@ class TargetLogps(Function):
 
     hidden: [R, H]; weight: [V, H] of the LM head; rows (sorted), ids: [M]. Logits exist for a tile
     of `tile` rows and tokens at a time, and the backward computes them again, so neither [R, V] nor
-    a row of it is ever held. master: [V, H] or None; it takes the weight's gradient in its own
-    dtype, which spares a copy as large as the vocabulary.
+    a row of it is ever held. leaf: [V, H] or None; it takes the weight's gradient in its own
+    dtype, which spares a copy as large as the vocabulary. Its values are not read.
     """
 
     @staticmethod
@@ -58,7 +58,7 @@ class TargetLogps(Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
-        master: Tensor | None,
+        leaf: Tensor | None,
         rows: Tensor,
         ids: Tensor,
         tile: tuple[int, int],
@@ -77,7 +77,7 @@ class TargetLogps(Function):
             logps[targets] -= totals[chunk][own]
         ctx.save_for_backward(hidden, weight, rows, ids, totals)
         ctx.tile = tile
-        ctx.gradient_dtype = weight.dtype if master is None else master.dtype
+        ctx.gradient_dtype = weight.dtype if leaf is None else leaf.dtype
         return logps
 
     @staticmethod
@@ -108,8 +108,8 @@ class TargetLogps(Function):
                 else:
                     grad_weight[some] += grad_logits.T @ hidden[chunk]
             grad_hidden[chunk] = grad_rows
-        to_master = ctx.needs_input_grad[2]
-        of_weights = (None, grad_weight) if to_master else (grad_weight, None)
+        to_leaf = ctx.needs_input_grad[2]
+        of_weights = (None, grad_weight) if to_leaf else (grad_weight, None)
         return grad_hidden, *of_weights, None, None, None
 
 

@@ -121,25 +121,25 @@ def test_packed_trees_equal_separate_forwards(
 
 
 @pytest.mark.parametrize("name", ["llama", "llama tied"])
-def test_the_gradient_of_the_head_goes_to_its_master(name: str):
+def test_the_gradient_of_the_head_goes_to_its_leaf(name: str):
     model = MODELS[name]
     model.set_attn_implementation(tree_attention.NAME)
     head = model.lm_head.weight
-    master = nn.Parameter(head.detach().clone())
+    leaf = nn.Parameter(head.detach().clone())
     batch = TreeBatch.pack(TREES)
     (whole,) = torch.autograd.grad(chain_logps(model, batch, tile=(3, 4)).sum(), head)
-    logps = chain_logps(model, batch, head_master=master, tile=(3, 4))
-    of_master, rest = torch.autograd.grad(logps.sum(), (master, head), allow_unused=True)
+    logps = chain_logps(model, batch, head_leaf=leaf, tile=(3, 4))
+    of_leaf, rest = torch.autograd.grad(logps.sum(), (leaf, head), allow_unused=True)
     assert (rest is None) == (name == "llama")  # tied, it is the embedding's
-    torch.testing.assert_close(of_master + (0 if rest is None else rest), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(of_leaf + (0 if rest is None else rest), whole, rtol=0, atol=1e-12)
 
 
-def test_the_gradient_of_a_master_is_summed_in_its_own_precision():
+def test_the_gradient_of_a_leaf_is_summed_in_its_own_precision():
     model = tiny("llama", tied=False).bfloat16()
     model.set_attn_implementation(tree_attention.NAME)
-    master = nn.Parameter(model.lm_head.weight.detach().float())
-    logps = chain_logps(model, TreeBatch.pack(TREES), head_master=master, tile=(3, 4))
-    (gradient,) = torch.autograd.grad(logps.sum(), master)
+    leaf = nn.Parameter(model.lm_head.weight.detach().float())
+    logps = chain_logps(model, TreeBatch.pack(TREES), head_leaf=leaf, tile=(3, 4))
+    (gradient,) = torch.autograd.grad(logps.sum(), leaf)
     assert gradient.dtype == torch.float32
     assert not torch.equal(gradient, gradient.bfloat16().float())
 

@@ -251,11 +251,15 @@ def _composed(table: str, overrides: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"there is no table {table!r}{near(table, _tables())}: {_tables()}")
     try:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            composed = compose("train", overrides=[f"experiments={table}", *overrides])
+            ask = [f"experiments={table}", *overrides]
+            composed = compose("train", overrides=ask, return_hydra_config=True)
+            params = composed.hydra.sweeper.params or {}
+            swept = [f"task={task}" for task in str(params.get("task", "")).split(",") if task]
+            each = [compose("train", overrides=[*ask, task]) for task in swept] or [composed]
         logger = OmegaConf.to_container(composed.logger)
         told = {
             "name": composed.table.name,
-            "tasks": list(composed.tasks),
+            "tasks": list(dict.fromkeys(task for one in each for task in one.tasks)),
             "swept": composed.table.get("swept", [])[:1],
             "logger": logger,
         }

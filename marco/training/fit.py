@@ -286,8 +286,9 @@ class _Watch(pl.Callback):
             raise
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        # SIGTERM: after a step, by `uninterrupted`, or between two.
-        if isinstance(exception, SystemExit) and pl_module.history:
+        # SIGTERM: after a step, by `uninterrupted`, or between two. After the last one the model is
+        # no longer what a checkpoint holds, and `kept_if_told` writes it.
+        if isinstance(exception, SystemExit) and pl_module.history and self.last is None:
             self.look(pl_module)
             self.write(pl_module)
 

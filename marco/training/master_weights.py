@@ -1,15 +1,16 @@
 """Full-precision weights behind a bf16 model, so that small updates are not lost."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-# Weights whose fp32 values exist at once, in an optimiser's step. On a CPU a block is what its
-# cache holds, and no larger than the holes that a backward leaves; on a GPU it costs launches.
-BLOCK = {"cpu": 2**20, "cuda": 2**26}
+# Weights whose fp32 values exist at once, in an optimiser's step. On a CPU they are what its cache
+# holds, and no larger than the holes that a backward leaves; on a GPU each lot costs launches.
+AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
+_Block = tuple[int, slice, nn.Parameter]  # which parameter, its rows, what the optimiser takes
 
 
 class MasterWeights:
@@ -24,20 +25,15 @@ class MasterWeights:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.model_parameters = [p for p in parameters if p.requires_grad]
         self.residuals = [torch.zeros_like(p, dtype=torch.int16) for p in self.model_parameters]
-        self._blocks = [
-            (i, rows, _without_values(parameter[rows]))
-            for i, parameter in enumerate(self.model_parameters)
-            for rows in _rows(parameter)
-        ]
+        self._lots = _lots(self.model_parameters)
         # In the dtype in which they came while of one micro-batch, in fp32 from the second on.
         self._gradients: dict[Tensor, Tensor] = {}
-        self._gradient_scale: Tensor | float = 1.0
         for parameter in self.model_parameters:
             parameter.register_post_accumulate_grad_hook(partial(self._take_gradient, parameter))
 
     @property
     def masters(self) -> list[nn.Parameter]:
-        return [master for _, _, master in self._blocks]
+        return [master for lot in self._lots for _, _, master in lot]
 
     def gradient_of(self, parameter: nn.Parameter) -> nn.Parameter:
         """A leaf that takes a parameter's gradient in fp32; it has its shape, and no values."""
@@ -48,47 +44,47 @@ class MasterWeights:
     def _take_gradient(self, parameter: Tensor, leaf: Tensor) -> None:
         assert leaf.grad is not None
         grad, leaf.grad = leaf.grad, None
-        if parameter not in self._gradients:
-            self._gradients[parameter] = grad.to_dense()
-            return
-        held = self._gradients[parameter] = self._gradients[parameter].float()
-        if grad.is_sparse:
+        held = self._gradients.get(parameter)
+        if grad.is_sparse:  # a token that occurs often would be summed in bf16
+            held = (
+                torch.zeros_like(parameter, dtype=torch.float32) if held is None else held.float()
+            )
             held.index_add_(0, grad._indices()[0], grad._values().float())
         else:
-            held += grad
+            held = grad if held is None else held.float().add_(grad)
+        self._gradients[parameter] = held
 
     def gradients(self) -> list[Tensor]:
         """All gradients, in fp32 and the order of the parameters (to be added up over devices)."""
-        for parameter, gradient in self._gradients.items():
-            self._gradients[parameter] = gradient.float()
-        return [self._gradients[p] for p in self.model_parameters if p in self._gradients]
+        for parameter in self.model_parameters:
+            self._gradients[parameter] = self._gradients[parameter].float()
+        return [self._gradients[parameter] for parameter in self.model_parameters]
 
-    def clip_gradients(self, max_norm: float) -> Tensor:
-        """Have the next step scale the gradients to a norm of at most `max_norm`.
-
-        Returns their norm, of all together, as `torch.nn.utils.clip_grad_norm_` does.
-        """
+    def norm(self) -> Tensor:
+        """The Euclidean norm of all gradients together."""
         norms = [
-            torch.linalg.vector_norm(gradient, dtype=torch.float32)
-            for gradient in self._gradients.values()
+            torch.linalg.vector_norm(self._gradients[parameter], dtype=torch.float32)
+            for parameter in self.model_parameters
         ]
-        norm = torch.linalg.vector_norm(torch.stack(norms))
-        self._gradient_scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        return norm
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     @torch.no_grad()
-    def step(self, optimizer: Any) -> None:
-        """One step of an optimiser over `masters`, one block at a time; ends the gradients."""
-        for i, rows, master in self._blocks:
-            parameter, residual = self.model_parameters[i], self.residuals[i][rows]
-            master.untyped_storage().resize_(4 * master.numel())
-            join(parameter[rows], residual, out=master)
-            if parameter in self._gradients:
-                master.grad = self._gradients[parameter][rows].float() * self._gradient_scale
+    def step(self, optimizer: Any, *, scale: Tensor | float = 1.0) -> None:
+        """One step of an optimiser over `masters`, some at a time; ends the gradients.
+
+        Their gradients are multiplied by `scale` before.
+        """
+        for lot in self._lots:
+            for i, rows, master in lot:
+                parameter = self.model_parameters[i]
+                master.untyped_storage().resize_(4 * master.numel())
+                join(parameter[rows], self.residuals[i][rows], out=master)
+                master.grad = self._gradients[parameter][rows].float() * scale
             optimizer.step()
-            split(master, parameter[rows], residual)
-            master.grad = None
-            master.untyped_storage().resize_(0)
+            for i, rows, master in lot:
+                split(master, self.model_parameters[i][rows], self.residuals[i][rows])
+                master.grad = None
+                master.untyped_storage().resize_(0)
         self._gradients.clear()
 
     @torch.no_grad()
@@ -96,13 +92,33 @@ class MasterWeights:
         """Make the model hold the masters themselves, in fp32 (at the end, before saving)."""
         for parameter, residual in zip(self.model_parameters, self.residuals, strict=True):
             whole = torch.empty_like(parameter, dtype=torch.float32)
-            join(parameter, residual, out=whole)
+            # Lightning has moved the model to the CPU by then.
+            join(parameter, residual.to(parameter.device), out=whole)
             parameter.data = whole
+        self.residuals.clear()
 
 
-def _rows(parameter: Tensor) -> list[slice]:
-    count = max(BLOCK[parameter.device.type] // parameter[0].numel(), 1)
-    return [slice(start, start + count) for start in range(0, len(parameter), count)]
+def clip_scale(norm: Tensor, *, most: float) -> Tensor:
+    """What gradients of this norm are multiplied by, as by `torch.nn.utils.clip_grad_norm_`."""
+    return (most / (norm + 1e-6)).clamp(max=1.0)
+
+
+def _lots(parameters: Sequence[Tensor]) -> list[list[_Block]]:
+    """All rows of the parameters, in lots of `AT_ONCE` weights at most (or of one row)."""
+    lots: list[list[_Block]] = [[]]
+    room = 0
+    for i, parameter in enumerate(parameters):
+        most, row = AT_ONCE[parameter.device.type], parameter[0].numel()
+        start = 0
+        while start < len(parameter):
+            if room < row:
+                lots.append([])
+                room = max(most, row)
+            rows = slice(start, min(start + room // row, len(parameter)))
+            lots[-1].append((i, rows, _without_values(parameter[rows])))
+            room -= (rows.stop - start) * row
+            start = rows.stop
+    return [lot for lot in lots if lot]
 
 
 def _without_values(like: Tensor) -> nn.Parameter:

@@ -18,7 +18,7 @@ from marco.losses import PREFERENCE_LOSSES, PairLogps, joint, sft
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.data_module import MicroBatch, Step
 from marco.training.figures import PairFigures, pair_line, pair_statistics
-from marco.training.master_weights import MasterWeights
+from marco.training.master_weights import MasterWeights, clip_scale
 from marco.training.schedule import rate_share
 from marco.training.strategies import shard
 
@@ -67,7 +67,7 @@ class ChainModule(pl.LightningModule):
             head = self.model.lm_head.weight
             if head.requires_grad:
                 self.chain_logps = partial(
-                    chain_logps, self.model, head_master=self.masters.gradient_of(head)
+                    chain_logps, self.model, head_leaf=self.masters.gradient_of(head)
                 )
         # Norm weights and biases are vectors; decaying them only pulls them from their scale.
         groups = [
@@ -170,13 +170,14 @@ class ChainModule(pl.LightningModule):
         if self.shared:
             sums, counts, pairs = self._of_all_devices(sums, counts, pairs)
             self._sum_gradients()
-        norm: Any = self._clip_gradients(self.settings.max_grad_norm)
+        norm: Any = self._gradient_norm()
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP's is a share
         if not torch.isfinite(norm):
             raise UserError(self._not_finite("gradient"))
         rate = optimizer.param_groups[0]["lr"]
         if self.masters is not None:
-            self.masters.step(optimizer.optimizer)
+            scale = clip_scale(norm, most=self.settings.max_grad_norm)
+            self.masters.step(optimizer.optimizer, scale=scale)
         else:
             optimizer.step()
             optimizer.zero_grad()
@@ -282,10 +283,11 @@ class ChainModule(pl.LightningModule):
         for gradient in own:
             torch.distributed.all_reduce(gradient)
 
-    def _clip_gradients(self, max_norm: float) -> Tensor:
+    def _gradient_norm(self) -> Tensor:
+        """The norm of all gradients; those that stand by the parameters themselves are clipped."""
         if self.masters is not None:
-            return self.masters.clip_gradients(max_norm)
-        return torch.nn.utils.clip_grad_norm_(self.trained, max_norm)
+            return self.masters.norm()
+        return torch.nn.utils.clip_grad_norm_(self.trained, self.settings.max_grad_norm)
 
     def _not_finite(self, what: str) -> str:
         return (

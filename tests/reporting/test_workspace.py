@@ -44,6 +44,14 @@ def test_it_has_the_panels_of_a_table(made):
     assert len(made["sections"]["Training"]) == len(workspace.CURVES)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "tasks"),
+    [([], ["arithmetic", "letter_count"]), (["size=paper"], ["gsm8k", "math"])],
+)
+def test_a_table_that_sweeps_tasks_shows_each(overrides, tasks):
+    assert workspace._composed("lengths_figure", overrides)["tasks"] == tasks
+
+
 def test_a_table_that_sweeps_a_key_shows_its_rows_over_it():
     made = workspace.build(
         "alpha", tasks=["gsm8k"], swept=["loss.alpha"], project="marco", entity="me"

@@ -106,7 +106,12 @@ def by_torchrun(out: Path) -> list[int | None]:
 
 
 @pytest.mark.parametrize(
-    "start_ranks", [by_fork, pytest.param(by_torchrun, marks=pytest.mark.slow)]
+    ("start_ranks", "precision"),
+    [
+        (by_fork, "64-true"),
+        (by_fork, "bf16-master"),
+        pytest.param(by_torchrun, "64-true", marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_train_the_same_student_as_one(
     start: Path,
@@ -114,10 +119,12 @@ def test_two_processes_train_the_same_student_as_one(
     tmp_path: Path,
     settings: Settings,
     start_ranks: Callable[[Path], list[int | None]],
+    precision: str,
 ):
-    ref = reference(start, pairs_folder, tmp_path / "ref")
+    ref = reference(start, pairs_folder, tmp_path / "ref", precision=precision)
     # Five pairs of four problems make several forwards: of an odd step one rank runs an idle one.
     common = {"micro_batch_tokens": 90, "batch_size": 5, "save_dtype": "float32"}
+    common["precision"] = precision
     train_student(
         start=start,
         dataset=pairs_folder,

@@ -15,9 +15,10 @@ import torch
 from marco import failpoints
 from marco.errors import UserError
 from marco.termination import exit_on_sigterm
-from marco.training import checkpoint, fit
+from marco.training import checkpoint, fit, master_weights
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.fit import CHECKPOINTS, train_student
+from marco.training.master_weights import MasterWeights
 from marco.training.module import ChainModule
 
 SFT = {"preference": None, "alpha": 1.0, "mask": "none", "weights": {}}
@@ -29,7 +30,27 @@ def told_in_save(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def child(arguments: dict[str, Any], failpoint: str, sigterm_at: int, in_save: bool) -> None:
+def told_in_masters(masters: MasterWeights) -> None:
+    """Half of the parameters are fp32 when the signal comes."""
+    join, calls = master_weights.join, iter(range(len(masters.residuals) // 2))
+
+    def told(*rounded: Any, **out: Any) -> None:
+        join(*rounded, **out)
+        if next(calls, None) is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    master_weights.join = told
+    give_to_model(masters)
+
+
+give_to_model = MasterWeights.give_to_model
+AT_THE_END = {
+    "save": (fit, "save_student", told_in_save),
+    "masters": (MasterWeights, "give_to_model", told_in_masters),
+}
+
+
+def child(arguments: dict[str, Any], failpoint: str, sigterm_at: int, told_in: str | None) -> None:
     """What a stage's process does, with one thread so that sums have one order."""
     torch.set_num_threads(1)
     failpoints._trigger = failpoints._Trigger(failpoint)
@@ -44,8 +65,8 @@ def child(arguments: dict[str, Any], failpoint: str, sigterm_at: int, in_save: b
                 os.kill(os.getpid(), signal.SIGTERM)  # within the step
 
     ChainModule._step = counted
-    if in_save:
-        fit.save_student = told_in_save
+    if told_in is not None:
+        setattr(*AT_THE_END[told_in])
     arguments["trainer"] = TrainerConfig(**arguments["trainer"])
     arguments["loss"] = LossConfig(**SFT)
     train_student(**arguments, reference=None, seed=0, run="test")
@@ -61,8 +82,8 @@ class Training:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["marco.training.fit"])
 
-    def begin(self, failpoint: str = "", sigterm_at: int = 0, in_save: bool = False) -> Any:
-        arguments = self.arguments, failpoint, sigterm_at, in_save
+    def begin(self, failpoint: str = "", sigterm_at: int = 0, told_in: str | None = None) -> Any:
+        arguments = self.arguments, failpoint, sigterm_at, told_in
         process = self.context.Process(target=child, args=arguments)
         process.start()
         return process
@@ -87,7 +108,7 @@ class Training:
         return weights, log.decode()
 
 
-@pytest.fixture(params=[pytest.param("whole", marks=pytest.mark.slow), "adapter with dropout"])
+@pytest.fixture(params=["whole", pytest.param("adapter with dropout", marks=pytest.mark.slow)])
 def trainer(request: pytest.FixtureRequest, settings: Settings) -> TrainerConfig:
     lora = LORA if "adapter" in request.param else None
     return settings(epochs=4, precision="bf16-master", checkpoint_every_s=0.0, lora=lora)
@@ -143,7 +164,24 @@ def test_sigterm_while_the_student_is_saved_costs_no_step(
     undisturbed = Training(start, sft_folder, tmp_path / "undisturbed", seldom)
     assert undisturbed.attempt() == 0
     run = Training(start, sft_folder, tmp_path / "run", seldom)
-    assert run.attempt(in_save=True) == 143
+    assert run.attempt(told_in="save") == 143
+    assert run.attempt() == 0
+    assert run.steps == undisturbed.steps == 12
+    assert run.result() == undisturbed.result()
+
+
+def test_sigterm_while_the_model_takes_its_masters_costs_no_step(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    validation = {"share": 0.25, "every_steps": 2, "metric": "loss", "patience": 0}
+    trainer = settings(epochs=6, precision="bf16-master", validation=validation)
+    undisturbed = Training(start, sft_folder, tmp_path / "undisturbed", trainer)
+    assert undisturbed.attempt() == 0
+    run = Training(start, sft_folder, tmp_path / "run", trainer)
+    assert run.attempt(told_in="masters") == 143
+    saved = checkpoint.load(run.out / CHECKPOINTS, run="test", strategy="ddp")
+    assert saved is not None
+    assert {weight.dtype for weight in saved["weights"]} == {torch.bfloat16, torch.int16}
     assert run.attempt() == 0
     assert run.steps == undisturbed.steps == 12
     assert run.result() == undisturbed.result()

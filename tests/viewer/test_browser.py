@@ -109,9 +109,9 @@ def test_a_tree_is_walked_folded_and_zoomed(page, trees: list[Tree]) -> None:
     until(page, f"document.querySelectorAll('.node').length < {len(trees[0].nodes)}")
     page.keyboard.press("Space")
     until(page, f"document.querySelectorAll('.node').length === {len(trees[0].nodes)}")
-    before = page.locator(".drawing > g").get_attribute("transform")
+    before = page.locator(".drawing > .layer").get_attribute("style")
     page.keyboard.press("+")
-    assert page.locator(".drawing > g").get_attribute("transform") != before
+    assert page.locator(".drawing > .layer").get_attribute("style") != before
     page.keyboard.press("n")
     leaf = page.locator(".node.is-selected").get_attribute("data-node")
     assert int(leaf) in {leaf.id for _, leaf, _ in distinct_chains(trees[0])}

@@ -253,7 +253,7 @@ def _column(
             label = f"{one}: " if len(series) > 1 else ""
             told.append(f"{label}n = {len(tokens):,}, median {median}{rest}")
         axes.annotate(
-            "\n".join(told) or "none",
+            "\n".join(told),
             (0, 1),
             xycoords="axes fraction",
             xytext=(0, 2),

@@ -1,7 +1,7 @@
 // The nodes of a tree as a drawing: tidy, from left to right, in SVG.
 
 import { hierarchy, tree as tidy, type HierarchyPointNode } from "d3-hierarchy";
-import { mark, number, svg, verdictClass, words } from "./dom";
+import { h, mark, number, svg, verdictClass, words } from "./dom";
 import type { Tree, TreeNode } from "./types";
 
 const WIDTH = 124; // of a node, in pixels at scale 1
@@ -20,8 +20,9 @@ export function kindClasses(tree: Tree): (kind: string) => string {
 }
 
 export class Drawing {
-  readonly element = svg("svg", { class: "drawing", tabindex: 0, role: "tree", "aria-label": "tree" });
-  private readonly layer = svg("g");
+  readonly element = h("div", { class: "drawing", tabindex: 0, role: "tree", "aria-label": "tree" });
+  // A layer of its own, which is moved as it was painted: nothing is painted again while it is dragged.
+  private readonly layer = svg("svg", { class: "layer" });
   private readonly links = svg("path", { class: "links" });
   private readonly way = svg("path", { class: "way" });
   private readonly boxes = svg("g");
@@ -182,7 +183,7 @@ export class Drawing {
   // View
 
   private move(): void {
-    this.layer.setAttribute("transform", `translate(${this.x} ${this.y}) scale(${this.scale})`);
+    this.layer.style.transform = `translate3d(${this.x}px, ${this.y}px, 0) scale(${this.scale})`;
     this.element.classList.toggle("is-far", this.scale < FAR);
   }
 
