@@ -14,7 +14,7 @@ from marco.losses import PREFERENCE_LOSSES
 from marco.training.config import LossConfig
 from marco.training.examples import Example, ExampleSet, by_prompt
 from marco.training.reference import Reference
-from marco.training.tree_batch import TreeBatch, micro_batches
+from marco.training.tree_batch import TreeBatch, even_micro_batches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -214,11 +214,8 @@ class Steps:
 
     def step(self, examples: Sequence[Example]) -> Step:
         """This device's part of a step over `examples`."""
-        groups = list(
-            micro_batches(
-                [example.chains() for example in examples],
-                max_tokens=self.sizes.micro_batch_tokens,
-            )
+        groups = even_micro_batches(
+            [example.chains() for example in examples], max_tokens=self.sizes.micro_batch_tokens
         )
         own = groups[self.rank :: self.devices]
         parts = [self.packer.pack([examples[i] for i in group]) for group in own]

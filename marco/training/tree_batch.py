@@ -160,3 +160,23 @@ def micro_batches(
         group.append(i)
     if group:
         yield group
+
+
+def even_micro_batches(
+    examples: Sequence[Sequence[TokenChain]], *, max_tokens: int
+) -> list[list[int]]:
+    """As few groups as `micro_batches` makes, but of sizes that are nearly alike.
+
+    The largest decides on memory: it is within 1/64 of `max_tokens` of the least that is possible
+    with groups in order.
+    """
+    groups = list(micro_batches(examples, max_tokens=max_tokens))
+    enough, too_few = max_tokens, 0
+    while len(groups) > 1 and enough - too_few > max(max_tokens // 64, 1):
+        middle = (enough + too_few) // 2
+        tried = list(micro_batches(examples, max_tokens=middle))
+        if len(tried) == len(groups):
+            groups, enough = tried, middle
+        else:
+            too_few = middle
+    return groups

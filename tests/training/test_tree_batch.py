@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from marco.errors import UserError
 from marco.training import tree_attention
 from marco.training.tree_attention import TreeLayout
-from marco.training.tree_batch import PackedPaths, TokenChain, TreeBatch, micro_batches
+from marco.training.tree_batch import (
+    PackedPaths,
+    TokenChain,
+    TreeBatch,
+    even_micro_batches,
+    micro_batches,
+)
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=5).map(tuple)
 CHAINS = st.lists(
@@ -123,6 +129,39 @@ def test_a_tree_larger_than_the_budget_is_split_at_a_branch_by_hand():
     examples = [[chain([1, 2], [3, i, 9])] for i in (4, 5, 6)]
     # Three rows to the branch, and one more for each chain.
     assert list(micro_batches(examples, max_tokens=5)) == [[0, 1], [2]]
+
+
+def packed_tokens(examples: list, group: list[int]) -> int:
+    packed = PackedPaths()
+    for i in group:
+        for one in examples[i]:
+            packed.add(one.path)
+    return packed.rows
+
+
+@given(examples=st.lists(CHAINS, min_size=1, max_size=6), max_tokens=st.integers(1, 30))
+def test_even_micro_batches_are_as_few_and_the_largest_is_the_least(
+    examples: list, max_tokens: int
+):
+    full = list(micro_batches(examples, max_tokens=max_tokens))
+    even = even_micro_batches(examples, max_tokens=max_tokens)
+    assert len(even) == len(full) and sum(even, []) == list(range(len(examples)))
+    largest = max(packed_tokens(examples, group) for group in even)
+    assert largest <= max(packed_tokens(examples, group) for group in full)
+    # Slow twin: no smaller limit makes as few (but for what alone is larger than a limit).
+    least = next(
+        limit
+        for limit in range(max_tokens + 1)
+        if len(list(micro_batches(examples, max_tokens=limit))) == len(full)
+    )
+    assert largest <= max(least, *(packed_tokens(examples, [i]) for i in range(len(examples))))
+
+
+def test_even_micro_batches_by_hand():
+    lengths = [400, 400, 400, 400, 400, 100]  # 2,100 of chains that share nothing
+    examples = [[chain([i], [i] * (n - 1))] for i, n in enumerate(lengths)]
+    assert list(micro_batches(examples, max_tokens=2048)) == [[0, 1, 2, 3, 4], [5]]
+    assert even_micro_batches(examples, max_tokens=2048) == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize("chains", [[], [chain([], [1])], [chain([1], [])]])
