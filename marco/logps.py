@@ -50,7 +50,7 @@ class TargetLogps(Function):
     hidden: [R, H]; weight: [V, H] of the LM head; rows (sorted), ids: [M]. Logits exist for a tile
     of `tile` rows and tokens at a time, and the backward computes them again, so neither [R, V] nor
     a row of it is ever held. leaf: [V, H] or None; it takes the weight's gradient in its own
-    dtype, which spares a copy as large as the vocabulary. Its values are not read.
+    dtype, which spares copies as large as the vocabulary. Its values are not read.
     """
 
     @staticmethod
@@ -76,8 +76,7 @@ class TargetLogps(Function):
             totals[chunk] = torch.stack(sums).logsumexp(dim=0)
             logps[targets] -= totals[chunk][own]
         ctx.save_for_backward(hidden, weight, rows, ids, totals)
-        ctx.tile = tile
-        ctx.gradient_dtype = weight.dtype if leaf is None else leaf.dtype
+        ctx.tile, ctx.leaf = tile, leaf
         return logps
 
     @staticmethod
@@ -87,8 +86,13 @@ class TargetLogps(Function):
     ) -> tuple[Tensor | None, ...]:
         hidden, weight, rows, ids, totals = ctx.saved_tensors
         grad_hidden, grad_weight = torch.empty_like(hidden), None
-        if any(ctx.needs_input_grad[1:3]):
-            grad_weight = torch.zeros_like(weight, dtype=ctx.gradient_dtype)
+        held = None if ctx.leaf is None else ctx.leaf.grad
+        if held is not None:  # of a micro-batch before: added to in place
+            grad_weight = held
+        elif any(ctx.needs_input_grad[1:3]):
+            grad_weight = torch.zeros_like(
+                weight, dtype=(weight if ctx.leaf is None else ctx.leaf).dtype
+            )
         for chunk, targets in _chunks(len(hidden), rows, ctx.tile[0]):
             own = rows[targets] - chunk.start
             row_grad = grad.new_zeros(chunk.stop - chunk.start).index_add_(0, own, grad[targets])
@@ -108,8 +112,9 @@ class TargetLogps(Function):
                 else:
                     grad_weight[some] += grad_logits.T @ hidden[chunk]
             grad_hidden[chunk] = grad_rows
-        to_leaf = ctx.needs_input_grad[2]
-        of_weights = (None, grad_weight) if to_leaf else (grad_weight, None)
+        if held is not None:
+            return grad_hidden, None, None, None, None, None
+        of_weights = (grad_weight, None) if ctx.leaf is None else (None, grad_weight)
         return grad_hidden, *of_weights, None, None, None
 
 

@@ -209,3 +209,20 @@ def test_flex_attention_with_the_mask_of_a_gpu_equals_the_blocks(forest: list):
             query, key, value, block_mask=layout.block_mask, scale=0.3, enable_gqa=True
         )
     torch.testing.assert_close(ours, flex.transpose(1, 2), rtol=1e-5, atol=1e-5)
+
+
+def test_a_second_backward_adds_to_the_gradient_of_a_leaf_in_place():
+    model = tiny("llama", tied=False)
+    model.set_attn_implementation(tree_attention.NAME)
+    leaf, batches = nn.Parameter(model.lm_head.weight.detach().clone()), (TREES[:4], TREES[2:])
+    sums = [
+        chain_logps(model, TreeBatch.pack(chains), head_leaf=leaf, tile=(3, 4)).sum()
+        for chains in batches
+    ]
+    apart = [torch.autograd.grad(one, leaf, retain_graph=True)[0] for one in sums]
+    sums[0].backward()
+    assert leaf.grad is not None
+    place = leaf.grad.data_ptr()
+    sums[1].backward()
+    assert leaf.grad.data_ptr() == place
+    torch.testing.assert_close(leaf.grad, apart[0] + apart[1], rtol=0, atol=1e-12)

@@ -1,7 +1,6 @@
 """Full-precision weights behind a bf16 model, so that small updates are not lost."""
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -28,22 +27,32 @@ class MasterWeights:
         self._lots = _lots(self.model_parameters)
         # In the dtype in which they came while of one micro-batch, in fp32 from the second on.
         self._gradients: dict[Tensor, Tensor] = {}
+        self._leaves: list[nn.Parameter] = []
         for parameter in self.model_parameters:
-            parameter.register_post_accumulate_grad_hook(partial(self._take_gradient, parameter))
+            parameter.register_post_accumulate_grad_hook(self._take_gradient)
 
     @property
     def masters(self) -> list[nn.Parameter]:
         return [master for lot in self._lots for _, _, master in lot]
 
     def gradient_of(self, parameter: nn.Parameter) -> nn.Parameter:
-        """A leaf that takes a parameter's gradient in fp32; it has its shape, and no values."""
+        """A leaf that takes a parameter's gradient in fp32; it has its shape, and no values.
+
+        Its `grad` is the sum so far, to which a backward may add by itself.
+        """
         leaf = _without_values(parameter)
-        leaf.register_post_accumulate_grad_hook(partial(self._take_gradient, parameter))
+        self._leaves.append(leaf)
+
+        def take(leaf: Tensor) -> None:
+            assert leaf.grad is not None and parameter not in self._gradients
+            self._gradients[parameter] = leaf.grad
+
+        leaf.register_post_accumulate_grad_hook(take)
         return leaf
 
-    def _take_gradient(self, parameter: Tensor, leaf: Tensor) -> None:
-        assert leaf.grad is not None
-        grad, leaf.grad = leaf.grad, None
+    def _take_gradient(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        grad, parameter.grad = parameter.grad, None
         held = self._gradients.get(parameter)
         if grad.is_sparse:  # a token that occurs often would be summed in bf16
             held = (
@@ -86,6 +95,8 @@ class MasterWeights:
                 master.grad = None
                 master.untyped_storage().resize_(0)
         self._gradients.clear()
+        for leaf in self._leaves:
+            leaf.grad = None
 
     @torch.no_grad()
     def give_to_model(self) -> None:
