@@ -44,7 +44,7 @@ class MasterWeights:
         self._leaves.append(leaf)
 
         def take(leaf: Tensor) -> None:
-            assert leaf.grad is not None and parameter not in self._gradients
+            assert leaf.grad is not None
             self._gradients[parameter] = leaf.grad
 
         leaf.register_post_accumulate_grad_hook(take)
