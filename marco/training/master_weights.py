@@ -25,8 +25,9 @@ class MasterWeights:
         self.model_parameters = [p for p in parameters if p.requires_grad]
         self.residuals = [torch.zeros_like(p, dtype=torch.int16) for p in self.model_parameters]
         self._lots = _lots(self.model_parameters)
-        # In the dtype in which they came while of one micro-batch, in fp32 from the second on.
-        self._gradients: dict[Tensor, Tensor] = {}
+        # Two micro-batches' as they came, which is no more than their sum in fp32, and moves
+        # nothing; summed from the third on.
+        self._gradients: dict[Tensor, list[Tensor]] = {}
         self._leaves: list[nn.Parameter] = []
         for parameter in self.model_parameters:
             parameter.register_post_accumulate_grad_hook(self._take_gradient)
@@ -45,7 +46,7 @@ class MasterWeights:
 
         def take(leaf: Tensor) -> None:
             assert leaf.grad is not None
-            self._gradients[parameter] = leaf.grad
+            self._gradients[parameter] = [leaf.grad]
 
         leaf.register_post_accumulate_grad_hook(take)
         return leaf
@@ -53,26 +54,26 @@ class MasterWeights:
     def _take_gradient(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
         grad, parameter.grad = parameter.grad, None
-        held = self._gradients.get(parameter)
+        held = self._gradients.setdefault(parameter, [])
         if grad.is_sparse:  # a token that occurs often would be summed in bf16
-            held = (
-                torch.zeros_like(parameter, dtype=torch.float32) if held is None else held.float()
-            )
-            held.index_add_(0, grad._indices()[0], grad._values().float())
+            if not held:
+                held.append(torch.zeros_like(parameter, dtype=torch.float32))
+            held[0].index_add_(0, grad._indices()[0], grad._values().float())
+        elif not held or (len(held) == 1 and held[0].dtype != torch.float32):
+            held.append(grad)
         else:
-            held = grad if held is None else held.float().add_(grad)
-        self._gradients[parameter] = held
+            held[:] = [_sum(held).add_(grad)]
 
     def gradients(self) -> list[Tensor]:
         """All gradients, in fp32 and the order of the parameters (to be added up over devices)."""
         for parameter in self.model_parameters:
-            self._gradients[parameter] = self._gradients[parameter].float()
-        return [self._gradients[parameter] for parameter in self.model_parameters]
+            self._gradients[parameter] = [_sum(self._gradients[parameter])]
+        return [self._gradients[parameter][0] for parameter in self.model_parameters]
 
     def norm(self) -> Tensor:
         """The Euclidean norm of all gradients together."""
         norms = [
-            torch.linalg.vector_norm(self._gradients[parameter], dtype=torch.float32)
+            torch.linalg.vector_norm(_sum(self._gradients[parameter]))
             for parameter in self.model_parameters
         ]
         return torch.linalg.vector_norm(torch.stack(norms))
@@ -88,7 +89,7 @@ class MasterWeights:
                 parameter = self.model_parameters[i]
                 master.untyped_storage().resize_(4 * master.numel())
                 join(parameter[rows], self.residuals[i][rows], out=master)
-                master.grad = self._gradients[parameter][rows].float() * scale
+                master.grad = _sum([g[rows] for g in self._gradients[parameter]]) * scale
             optimizer.step()
             for i, rows, master in lot:
                 split(master, self.model_parameters[i][rows], self.residuals[i][rows])
@@ -107,6 +108,12 @@ class MasterWeights:
             join(parameter, residual.to(parameter.device), out=whole)
             parameter.data = whole
         self.residuals.clear()
+
+
+def _sum(gradients: Sequence[Tensor]) -> Tensor:
+    """The sum of one or two in fp32; of one in fp32 itself."""
+    total = gradients[0].float()
+    return total if len(gradients) == 1 else total + gradients[1]
 
 
 def clip_scale(norm: Tensor, *, most: float) -> Tensor:
