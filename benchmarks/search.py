@@ -7,8 +7,8 @@ is emptied between the parts. `search` notes its requests; `replay` then hands t
 requests to the engine at once, without waiting for each other's answers: the upper bound. `one at a
 time` is the released code's schedule, on the first 12 of the problems: four before the search, four
 between it and the replay, four after, since a shared machine is not always as fast. The chains
-of `distinct`, `released` and `plain` (whole chains sampled independently, as many tokens as
-`distinct`) are of the first few problems; so few do not fill the engine as a long run does, and
+of `distinct`, `released` and `plain` (`search=plain`: whole chains, as many tokens as `distinct`,
+problem by problem) are of the first few; so few do not fill the engine as a long run does, and
 `released` keeps one request a tree in flight, so chains per minute compare schedules as they are,
 not methods. The driver is measured with an engine that answers at once. The last line is one JSON
 object.
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ from marco.driver.run import FINDINGS
 from marco.driver.scheduler import Scheduler
 from marco.driver.worker import Worker, rest_the_collector
 from marco.engines.journal import Journal, JournaledEngine
-from marco.engines.protocol import Engine, Request, Response, Sampling
+from marco.engines.protocol import Engine, Request, Response
 from marco.engines.registry import make_engine, model_folder
 from marco.engines.scripted import ScriptedEngine, draws
 from marco.engines.vllm import VLLMEngine
-from marco.search.start import SearchStart, draw_pattern, longest_first, search_starter
+from marco.search.start import SearchStart, longest_first, search_starter
 from marco.search.tree import Tree
 from marco.tasks.problem import Problem
 from marco.tasks.registry import make_task
@@ -126,10 +126,16 @@ def repeated(task: Task, number: int) -> list[Problem]:
 
 
 def searched(
-    config: Config, task: Task, problems: Sequence[Problem], engine: Engine
+    config: Config,
+    task: Task,
+    problems: Sequence[Problem],
+    engine: Engine,
+    *,
+    budgets: Mapping[str, int] | None = None,
 ) -> tuple[list[Tree], Meter]:
-    """The search as `generate.py` makes it, journal and all."""
+    """The search as `generate.py` makes it, journal and all; plain sampling by `budgets`."""
     values = sections(config)
+    values["budgets"] = budgets or {}
     start = SearchStart(values, task, models=MODELS)
     with tempfile.TemporaryDirectory() as folder:
         completions, finished = (
@@ -158,64 +164,6 @@ def replayed(requests: Sequence[Request], engine: Engine) -> Meter:
         for response in engine.poll():
             meter(by_key[response.key], response)
     return meter
-
-
-def plain(
-    config: Config, task: Task, problems: Sequence[Problem], engine: Engine, *, tokens: int
-) -> tuple[list[Yield], Meter]:
-    """Distinct correct chains of independent samples, in rounds over the problems."""
-    from marco.engines.prompts import ChatTokenizer
-    from marco.tasks.examples import chat
-
-    kinds, settings = config.kinds, config.search
-    tokenizer = ChatTokenizer.load(model_folder("embedded", cache=MODELS))
-    [checkpoint] = config.models.checkpoints.values()
-    sampling = Sampling(
-        temperature=checkpoint.temperature,
-        top_p=checkpoint.top_p,
-        max_tokens=settings.node_tokens * settings.max_depth,
-    )
-    closing = kinds["answer"].closing
-    prompts = []
-    for problem in problems:
-        pattern = draw_pattern(config.pattern, config.search_seed, problem)
-        messages = chat(problem.problem, task.examples(problem), kinds=kinds, pattern=pattern)
-        prompts.append(tokenizer.prompt(messages))
-    found: dict[str, set[str]] = {problem.id: set() for problem in problems}
-    spent = dict.fromkeys(found, 0)
-    meter, waiting = Meter(), {}
-    while True:
-        # As many as the tokens that are left will pay for, so that the budget is met.
-        expected = meter.tokens / meter.requests if meter.requests else sampling.max_tokens
-        while (
-            len(waiting) < engine.max_in_flight
-            and meter.tokens + (len(waiting) + 0.5) * expected < tokens
-        ):
-            number = meter.requests + len(waiting)
-            problem, prompt = problems[number % len(problems)], prompts[number % len(problems)]
-            request = Request(
-                key=f"{problem.id}/{number}",
-                problem=problem.id,
-                model="main",
-                kind="chain",
-                prompt_ids=prompt,
-                n=1,
-                stop=(closing,),
-                sampling=sampling,
-            )
-            waiting[request.key] = problem, request
-            engine.submit(request)
-        if not waiting:
-            break
-        for response in engine.poll():
-            problem, request = waiting.pop(response.key)
-            meter(request, response)
-            [completion] = response.completions
-            spent[problem.id] += completion.tokens
-            chain = completion.text + f"{closing}\n"
-            if task.verify(chain, problem).verdict == "correct":
-                found[problem.id].add(chain)
-    return [(len(found[name]), spent[name]) for name in found], meter
 
 
 def chains(tree: Tree) -> Yield:
@@ -339,18 +287,17 @@ def parts(problems: int, few: int, *, keep_service_times: bool) -> Iterator[tupl
     yield "prefix_cache_hit_rate", search.cached / search.prompt
     yields: dict[str, list[Yield]] = {}
     per_minute = {}
-    for name in ("distinct", "released"):
+    budgets: dict[str, int] = {}
+    for name in ("distinct", "released", "plain"):
         of_mode = config_of(f"task.train={problems}", f"search={name}")
         trees, meter = run(
-            f"chains, {name}", lambda c=of_mode: searched(c, task, many[:few], engine)
+            f"chains, {name}",
+            lambda c=of_mode, b=budgets: searched(c, task, many[:few], engine, budgets=b),
         )
+        if name == "distinct":
+            budgets = {tree.id: tree.usage["completion_tokens"] for tree in trees}
         yields[name] = [chains(tree) for tree in sorted(trees, key=lambda tree: tree.id)]
         per_minute[name] = 60 * sum(n for n, _ in yields[name]) / meter.seconds
-    budget = sum(tokens for _, tokens in yields["distinct"])
-    yields["plain"], meter = run(
-        "chains, plain", lambda: plain(config, task, many[:few], engine, tokens=budget)
-    )
-    per_minute["plain"] = 60 * sum(n for n, _ in yields["plain"]) / meter.seconds
     yield "chains_per_1k_tokens", {name: per_1k(of_mode) for name, of_mode in yields.items()}
     yield (
         "chains_per_1k_tokens_interval",

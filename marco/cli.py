@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,12 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from marco import stages
 from marco.config import ROOT, Config, check
 from marco.errors import UserError
+from marco.reporting.allowlist import credentials
 
 ERROR = "error.txt"  # in the folder of a job: why it failed
 LAUNCHERS = {"joblib", "submitit", "ray"}  # what starts the jobs of a multirun elsewhere
@@ -45,6 +47,9 @@ class RunFolder(Callback):
         self._keep(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        # Hydra writes it down, with what its files say; of callbacks' exceptions it only warns.
+        with _told_at_once():
+            _refuse_credentials(OmegaConf.to_container(config, resolve=False))
         self._keep(config.hydra.sweep.dir)
 
     def _keep(self, folder: str) -> None:
@@ -70,6 +75,10 @@ def run(
     `at_end` is called once, with Hydra's folder of the run (`left_by_jobs`). Exit code 2 for bad
     input and failed jobs, told in a line.
     """
+    with _told_at_once():
+        for argument in sys.argv[1:]:
+            name, _, value = argument.partition("=")
+            _refuse_credentials({name.lstrip("+~"): value} if value else {"": name})
     sys.argv[1:] = [_student_folder(argument) for argument in sys.argv[1:]]
     sys.argv[1:] = [part for argument in sys.argv[1:] for part in argument.split("\0")]
 
@@ -79,6 +88,7 @@ def run(
         folder = Path(run_config.runtime.output_dir)
         try:
             config = check(cfg, run_config.runtime.choices)
+            _refuse_credentials(config.model_dump(mode="json"))
             if config.engine.name == "scripted":  # nothing heavy that stages could share
                 stages.PRELOAD.clear()
             script(
@@ -113,6 +123,25 @@ def run(
             told = f"{len(failed)} failed: see {RunFolder.path}/*/{ERROR}"
             print(f"error: {told}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+@contextmanager
+def _told_at_once() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def _refuse_credentials(values: Any) -> None:
+    """UserError where a value is a password, a token or a key: configs are written down."""
+    if found := sorted(set(credentials(values))):
+        named = ", ".join(filter(None, found)) or "an argument"
+        raise UserError(
+            f"{named}: carries a password, token or key, which would stand in every config and "
+            "log. Give keys by the environment (OPENAI_API_KEY, HF_TOKEN, WANDB_API_KEY)"
+        )
 
 
 def _is_persons(error: Exception) -> bool:

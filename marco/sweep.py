@@ -2,16 +2,13 @@
 
 import hashlib
 import json
-import os
 import sys
 import traceback
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -32,7 +29,6 @@ from marco.work import end_with_script
 SPEC, ROWS = "sweep.json", "rows"  # what is kept in a table's folder beside the table
 TABLE = "table.txt"  # in the folder of a job: where the table of its row lies
 NEVER_SHARED = {"recipe", "seed", "experiments", "retry", "outputs", "push_to_hub"}
-LAST_LINES = 5  # of a row that ended badly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +79,7 @@ def run_row(config: Config, job: Job) -> Path:
     try:
         scores = _apart(config) if job.is_sweep else make_row(config)
     except UserError as error:
-        _keep(folder, replace(record, failed=str(error)), config)
+        _keep(folder, replace(record, failed=stages.whole(error)), config)
         raise
     _keep(folder, replace(record, scores=str(scores)), config)
     return scores
@@ -190,51 +186,30 @@ def composed_config(overrides: Sequence[str]) -> Config:
 
 def _apart(config: Config) -> Path:
     """Make a row in a process of its own; UserError with its last lines where it ends badly."""
-    context = stages.context()
-    lines, line_end = context.Pipe(duplex=False)
-    result, result_end = context.Pipe(duplex=False)
-    process = context.Process(target=_make, args=(config, line_end, result_end))
-    last: deque[str] = deque(maxlen=LAST_LINES)
-    with stages.ended_with_this(process):
-        process.start()
-        line_end.close()
-        result_end.close()
-        reader = Thread(target=_pass_on, args=(lines, last), daemon=True)
-        reader.start()
-        process.join()
-    reader.join(timeout=1)  # what the row has left running may hold it open
+    result, result_end = stages.context().Pipe(duplex=False)
+    code, last_lines = stages.run_apart(_make, config, result_end)
+    result_end.close()
     with suppress(EOFError):  # it ended before it could tell
         told = result.recv()
-        if process.exitcode == 0:
+        if code == 0:
             return Path(told)
         raise UserError(told)
-    told = " / ".join(line for line in last if line)
-    ending = stages.ending(process.exitcode)
-    raise UserError(f"the row's process ended by itself ({ending}): {told}")
+    raise UserError(f"the row's process ended by itself ({stages.ending(code)}): {last_lines}")
 
 
-def _make(config: Config, line_end: Any, result_end: Any) -> None:
-    """A row's process: its errors go to the script, which shows them and keeps the last."""
-    os.dup2(line_end.fileno(), sys.stderr.fileno())
+def _make(config: Config, result_end: Any) -> None:
+    """A row's process: how it ends goes to the script."""
     end_with_script()
     exit_on_sigterm()
     stages.is_forked = True
     try:
         result_end.send(str(make_row(config)))
     except UserError as error:
-        result_end.send(str(error))
+        result_end.send(stages.whole(error))
         sys.exit(2)
     except Exception:  # a fault of ours: the other rows go on
         traceback.print_exc()
         sys.exit(1)
-
-
-def _pass_on(lines: Any, last: deque[str]) -> None:
-    with os.fdopen(os.dup(lines.fileno()), encoding="utf-8", errors="replace") as file:
-        for line in file:
-            sys.stderr.write(line)
-            sys.stderr.flush()
-            last.append(line.strip())
 
 
 def _folder(config: Config, table: TableConfig, job: Job) -> Path:
@@ -295,5 +270,6 @@ def _file(record: Record) -> str:
 
 
 def _short(text: str | None) -> str:
+    """How it begins, and the last lines' end, which says why."""
     line = " ".join(str(text).split())
-    return line if len(line) <= 100 else line[:97] + "..."
+    return line if len(line) <= 200 else f"{line[:90]} ... {line[-105:]}"

@@ -80,9 +80,25 @@ def test_the_size_of_the_paper_overrides_the_groups_it_names():
     assert config.task.name == "gsm8k" and config.search.node_tokens == 512
     assert config.tasks == ["gsm8k", "math", "aime", "multi_if"]
     assert checked("size=paper", "tasks=[gsm8k]").tasks == ["gsm8k"]
-    assert "multi_if" not in checked("experiments=test_at_n", "size=paper").tasks
+    for decoding in ("sample", "mcts"):
+        config = checked("experiments=test_at_n", "size=paper", f"decoding={decoding}")
+        assert "multi_if" not in config.tasks
+        assert (config.decoding.tries, config.decoding.test_at) == (32, [1, 8, 32])
     assert checked("experiments=lr_sft", "size=paper").tasks == ["gsm8k"]
     assert checked("size=paper", "student=llama3_2_1b").student.name == "llama3_2_1b"
+
+
+def test_budgets_of_the_paper_are_of_what_they_name_alone():
+    released = checked("search=released").search
+    assert checked("size=paper", "search=released").search == released
+    assert released.max_rollouts == 128 and released.max_tokens == 200_000
+    distinct, plain = (checked("size=paper", f"search={name}") for name in ("distinct", "plain"))
+    changed = {"name": "plain", "count": "plain"}
+    assert plain.search == distinct.search.model_copy(update=changed)
+    assert (distinct.search.max_rollouts, distinct.data.max_tokens) == (64, 4096)
+    assert checked("size=paper", "search.max_rollouts=3").search.max_rollouts == 3
+    learnt = checked("experiments=sft_data", "size=paper", "recipe=sft_sky_t1")
+    assert learnt.data.max_tokens == 16_384 < learnt.trainer.of("sft").max_tokens
 
 
 def test_knobs_of_a_nested_loss_can_be_swept():

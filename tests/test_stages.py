@@ -27,7 +27,10 @@ def cheap_work(folder):
         file.write("x")
     if order["config"].get("die"):
         os.kill(os.getpid(), signal.SIGKILL)
-    sys.exit(order["config"].get("code", 0))
+    code = order["config"].get("code", 0)
+    if code:
+        print("error: no room", file=sys.stderr)
+    sys.exit(code)
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +210,7 @@ def test_how_a_stage_failed_is_kept_until_it_is_made(tmp_path, monkeypatch):
         materialise(stage, tmp_path)
     failed = stages.hidden(stage.folder(tmp_path), "failed")
     assert json.loads(failed.read_text())["ending"] == "exit code 3"
+    assert json.loads(failed.read_text())["told"] == "error: no room"
     monkeypatch.setattr(stages.work, "run", _good_work)
     materialise(stage, tmp_path)
     assert not failed.exists()

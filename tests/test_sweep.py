@@ -185,6 +185,7 @@ def test_20_rows_of_which_3_fail_survive_10_kills(tmp_path):
     assert set(failed) == {("dpo", 2), ("dpo", 5), ("dpo", 7)}
     assert "ended by SIGKILL" in failed["dpo", 2]
     assert "did not finish (exit code 1)" in failed["dpo", 5]
+    assert failed["dpo", 5].endswith("MemoryError: no room for the gradients")
     assert "the row's process ended by itself (ended by SIGKILL)" in failed["dpo", 7]
     finished = [json.loads(path.read_text()) for path in tmp_path.glob("*/*/manifest.json")]
     by_key = Counter(manifest["key"] for manifest in finished)
@@ -224,3 +225,20 @@ def test_the_last_lines_of_a_row_that_raised_are_kept(tmp_path):
     assert "ZeroDivisionError" in ended.stderr and "Traceback" in ended.stderr
     [record] = records(tmp_path).values()
     assert "exit code 1" in str(record["failed"]) and "ZeroDivisionError" in str(record["failed"])
+
+
+def test_the_last_lines_of_a_stage_that_raised_stand_in_the_cell(tmp_path, capsys):
+    ended = subprocess.run(
+        cheap_train(tmp_path, poison="9,0", rows=("recipe=dpo", "seed=0")),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2 and "Traceback" in ended.stderr
+    told = "MemoryError: no room for the gradients"
+    [record] = records(tmp_path).values()
+    assert "did not finish (exit code 1)" in str(record["failed"]) and told in str(record["failed"])
+    cell = line(tmp_path, "+ DPO")
+    assert "failed (seed 0): student dpo-" in cell and told in cell
+    assert main(["status", str(tmp_path)]) == 0
+    assert any(told in row for row in capsys.readouterr().out.splitlines() if "failed" in row)

@@ -1,4 +1,7 @@
-"""What may leave the machine: listed config sections, and texts, less everything that is secret."""
+"""What may leave the machine: listed config sections, and texts, less everything that is secret.
+
+And what may not even come into a config, since configs are written down everywhere.
+"""
 
 import os
 import re
@@ -41,8 +44,17 @@ _PASSWORD = re.compile(  # of an address, before its host or in its query
     r"|[?&][^=&\s]{0,40}(?:key|token|secret|passw|auth|sig)[^=&\s]{0,40}=([^&\s]+)",
     re.I,
 )
+# What no config needs: stricter than the above, since a run is refused for it.
+_CREDENTIALS = re.compile(
+    r"(?i:https?)://[^/\s@]+@|://[^/\s@:]+:[^/\s@]+@"
+    r"|[?&][^=&\s]*(?i:key|token|secret|passw|auth|sig)[^=&\s]*=[^&\s]"
+    r"|\b(?:hf_|gh[po]_|github_pat_|glpat-|xox[abprs]-|pypi-|sk-)(?=[\w-]*\d)[\w-]{20,}"
+    r"|\bAKIA[A-Z0-9]{12,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.|-----BEGIN ",
+)
+_CREDENTIAL_NAME = re.compile(r"(?:^|_)(?:api_?key|token|passw(?:or)?d|secret)$", re.I)
 _REMOVED = "[removed]"
 _SHORTEST_SECRET = 6  # characters; shorter values match by chance
+_SHORTEST_REFUSED = 16  # of the environment's, below which a config's own words might be meant
 
 
 def allowed(settings: Mapping[str, Any], *, sections: Sequence[str]) -> dict[str, Any]:
@@ -89,6 +101,25 @@ class Redactor:
         for pattern in _SECRETS_IN_TEXT:
             text = pattern.sub(lambda found: found[1] + _REMOVED, text)
         return text
+
+
+def credentials(values: Any, place: str = "") -> Iterator[str]:
+    """The keys, joined with dots, whose value is or carries a password, a token or a key."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from credentials(value, f"{place}.{name}" if place else str(name))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from credentials(value, place)
+    elif isinstance(values, str) and values:
+        name = place.rpartition(".")[2]
+        known = (s for s in _environment_secrets() if len(s) >= _SHORTEST_REFUSED)
+        if (
+            _CREDENTIAL_NAME.search(name)
+            or _CREDENTIALS.search(values)
+            or any(secret in values for secret in known)
+        ):
+            yield place
 
 
 def _secrets_of(values: Any, *, is_secret: bool = False) -> Iterator[str]:

@@ -17,7 +17,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from marco.reporting.config import AnyLogger, NoLoggerConfig, WandbConfig
-from marco.stages import MANIFEST, Stage, read_manifest
+from marco.stages import MANIFEST, Stage, read_manifest, whole
 
 if TYPE_CHECKING:
     from marco.config import Config
@@ -87,7 +87,7 @@ def logged(config: "Config", scores: Stage) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        watcher.end(str(error) or type(error).__name__)
+        watcher.end(whole(error) or type(error).__name__)
         raise
     except BaseException as error:  # told to stop: the log ends by itself
         watcher.tell(type(error).__name__)

@@ -105,7 +105,8 @@ def _told(stage: dict[str, Any]) -> str:
         parts.append(duration(stage["seconds"]))
     if stage["state"] == "running" and stage.get("left_s") is not None:
         parts.append(f"{duration(stage['left_s'])} left")
-    return ", ".join(parts)
+    why = f": {stage['told']}" if stage.get("told") else ""
+    return ", ".join(parts) + why
 
 
 def _table(folder: Path) -> dict[str, Any]:

@@ -25,8 +25,8 @@ class MasterWeights:
         self.model_parameters = [p for p in parameters if p.requires_grad]
         self.residuals = [torch.zeros_like(p, dtype=torch.int16) for p in self.model_parameters]
         self._lots = _lots(self.model_parameters)
-        # Two micro-batches' as they came, which is no more than their sum in fp32, and moves
-        # nothing; summed from the third on.
+        # Two micro-batches' as they came; from the third on their sum, as its bf16 and residual in
+        # the same blocks. A sum in fp32 takes no more, but moves every block, and leaves holes.
         self._gradients: dict[Tensor, list[Tensor]] = {}
         self._leaves: list[nn.Parameter] = []
         for parameter in self.model_parameters:
@@ -62,7 +62,10 @@ class MasterWeights:
         elif not held or (len(held) == 1 and held[0].dtype != torch.float32):
             held.append(grad)
         else:
-            held[:] = [_sum(held).add_(grad)]
+            total = _sum(held).add_(grad)
+            if held[0].dtype != torch.float32:  # else it was added in place
+                held[1] = held[1].view(torch.int16)
+                split(total, held[0], held[1])
 
     def gradients(self) -> list[Tensor]:
         """All gradients, in fp32 and the order of the parameters (to be added up over devices)."""
@@ -110,10 +113,13 @@ class MasterWeights:
         self.residuals.clear()
 
 
-def _sum(gradients: Sequence[Tensor]) -> Tensor:
-    """The sum of one or two in fp32; of one in fp32 itself."""
-    total = gradients[0].float()
-    return total if len(gradients) == 1 else total + gradients[1]
+def _sum(held: Sequence[Tensor]) -> Tensor:
+    """In fp32, the sum of one or two gradients, or of a bf16 one and its residual."""
+    if len(held) == 1:
+        return held[0].float()
+    if held[1].dtype == torch.int16:
+        return join(held[0], held[1], out=torch.empty_like(held[0], dtype=torch.float32))
+    return held[0].float().add_(held[1])
 
 
 def clip_scale(norm: Tensor, *, most: float) -> Tensor:
@@ -156,6 +162,7 @@ def split(whole: Tensor, rounded: Tensor, residual: Tensor) -> None:
     rounded.copy_(whole)
 
 
-def join(rounded: Tensor, residual: Tensor, *, out: Tensor) -> None:
-    """Write the fp32 values that `split` was given, bit by bit."""
+def join(rounded: Tensor, residual: Tensor, *, out: Tensor) -> Tensor:
+    """Write the fp32 values that `split` was given, bit by bit, and return them."""
     out.copy_(rounded).view(torch.int32).add_(residual)
+    return out

@@ -13,8 +13,8 @@ from marco.reporting.table import RowSpec
 
 from .drawn import curves as curves_of
 from .drawn import overlapping, said
+from .tries import write_samples
 
-# By problem: whether each try is right, and the tokens spent until it was there.
 TRIES = {"p": ("nyny", (10, 30, 40, 80)), "q": ("nnnn", (10, 20, 30, 40))}
 
 
@@ -24,21 +24,7 @@ def tried(score):
 
     def write(row, problems, seed=0, method="sample", task="math", **changes):
         folder = score(row, seed, correct=1, n=len(problems), task=task)
-        lines = [
-            {
-                "task": task,
-                "id": id,
-                "turn": 1,
-                "try": i,
-                "verdict": "correct" if mark == "y" else "wrong",
-                "spent": tokens,
-            }
-            | changes
-            for id, (marks, spent) in problems.items()
-            for i, (mark, tokens) in enumerate(zip(marks, spent, strict=True))
-        ]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (folder / "samples.jsonl").write_text(text)
+        write_samples(folder, problems, **{"task": task} | changes)
         results = json.loads((folder / "results.json").read_text())
         results["config"] = {"decoding": {"method": method}}
         (folder / "results.json").write_text(json.dumps(results))

@@ -83,6 +83,20 @@ def test_the_rows_run_holds_figures_curves_and_samples(tmp_path):
     assert {"prompt", "response", "verdict", "error_classes"} <= set(samples[0])
 
 
+def test_where_tokens_are_not_known_all_else_is_logged(tmp_path):
+    config = config_of(tmp_path)
+    finish_all(config)
+    path = scores_of(config).folder(tmp_path) / "samples.jsonl"
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    unknown = [json.dumps(row | {"tokens": None, "spent": None}) + "\n" for row in told]
+    path.write_text("".join(unknown))
+    log(config)
+    folder = runs(tmp_path)["cdpo-seed0"]
+    axes = {point[0] for point in points(folder) if point[0].startswith("arithmetic/")}
+    assert axes == {"arithmetic/tries"}
+    assert json.loads((folder / "summary.json").read_text())["arithmetic/accuracy"] == 0.5
+
+
 def test_samples_are_of_the_same_problems_for_every_row(tmp_path):
     drawn = []
     for seed in (0, 1):

@@ -10,39 +10,26 @@ from marco.errors import UserError
 from marco.reporting.__main__ import main
 from marco.reporting.test_at import compare_tries, text
 
-# By problem: whether each try is right, and the tokens spent until it was there.
+from .tries import Tries, write_samples
+
 SAMPLES = {"p": ("ny", (10, 20)), "q": ("nn", (10, 20)), "r": ("yn", (10, 20))}
 TREE = {"p": ("nn", (20, 30)), "q": ("ny", (20, 30)), "r": ("yy", (20, 30))}
 
 
-def folder(path: Path, problems: Any, **changes: Any) -> Path:
+def folder(path: Path, problems: Tries, **changes: Any) -> Path:
     path.mkdir()
-    rows = [
-        {
-            "task": "t",
-            "id": id,
-            "prompt": f"What is {id}?",
-            "turn": 1,
-            "try": i,
-            "verdict": "correct" if mark == "y" else "wrong",
-            "spent": tokens,
-        }
-        | changes
-        for id, (marks, spent) in problems.items()
-        for i, (mark, tokens) in enumerate(zip(marks, spent, strict=True))
-    ]
-    (path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_samples(path, problems, **changes)
     shares = {"accuracy": 0, "accuracy_interval": [0, 1]}
     shares |= {"no_answer": 0, "no_answer_interval": [0, 1]}
     results = {"schema": 2, "student": "s", "seed": 0}
-    results["tasks"] = {"t": {"n": 3, "confidence": 0.95, **shares}}
+    results["tasks"] = {"math": {"n": 3, "confidence": 0.95, **shares}}
     (path / "results.json").write_text(json.dumps(results))
     return path
 
 
 def test_by_tries_and_by_tokens_by_hand(tmp_path: Path) -> None:
     told = compare_tries(folder(tmp_path / "a", SAMPLES), folder(tmp_path / "b", TREE))
-    found = told["t"]
+    found = told["math"]
     assert (found["n"], found["tries"]) == (3, 2)
     rows = found["at_equal_tries"]
     assert [(r["tries"], r["a"], r["b"], r["a_tokens"], r["b_tokens"]) for r in rows] == [
@@ -57,7 +44,7 @@ def test_by_tries_and_by_tokens_by_hand(tmp_path: Path) -> None:
         (30, 2 / 3, 2 / 3, 20, 30),
     ]
     assert json.loads(json.dumps(told)) == told
-    assert "t, 3 problems, 2 tries" in text(told) and "66.7% [" in text(told)
+    assert "math, 3 problems, 2 tries" in text(told) and "66.7% [" in text(told)
 
 
 def test_what_cannot_be_compared_is_told(tmp_path: Path, capsys: Any) -> None:

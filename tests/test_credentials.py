@@ -1,0 +1,120 @@
+"""Secrets planted in configs and the environment, and looked for in all that is written."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from marco.config import ROOT
+from marco.reporting.allowlist import credentials
+
+from .test_sweep import cheap_train
+
+IN_ENVIRONMENT = "sesame-open-please-7"
+IN_PROXY = "proxy-word-9"
+API_KEY = "0123456789abcdef" * 2
+TOKEN = "hf_abcdefghijklmnopqrstuv12"
+IN_URL = "config-word-7"
+PLANTED = (IN_ENVIRONMENT, IN_PROXY, API_KEY, TOKEN, IN_URL)
+ENVIRONMENT = {
+    "SOME_SERVICE_TOKEN": IN_ENVIRONMENT,
+    "HTTPS_PROXY": f"http://me:{IN_PROXY}@127.0.0.1:9",
+    "OPENAI_API_KEY": API_KEY,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", "https://me:word@host/v1"),
+        ("model", "https://ghp_16charactersormore@github.com/o/r"),
+        ("file", "s3://me:word@bucket/x"),
+        ("file", "https://host/x.json?X-Amz-Signature=0a1b"),
+        ("model", TOKEN),
+        ("title", "with sk-proj-0123456789abcdefghij"),
+        ("title", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.c2lnbmF0dXJl"),
+        ("api_key", "short"),
+        ("hf_token", "short"),
+        ("title", f"a word of the environment: {IN_ENVIRONMENT}"),
+    ],
+)
+def test_what_is_refused_is_told_by_its_key_alone(name, value, monkeypatch):
+    monkeypatch.setenv("SOME_SERVICE_TOKEN", IN_ENVIRONMENT)
+    values = {"a": [{"b": {name: value, "other": "x"}}], "n": 1, "none": None}
+    assert list(credentials(values)) == [f"a.b.{name}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_key_env", "OPENAI_API_KEY"),
+        ("max_tokens", "512"),
+        ("model", "hf-internal-testing/tiny-random-LlamaForCausalLM"),
+        ("urls", "http://a:8000/v1"),
+        ("file", "https://host/x.json?download=true"),
+        ("title", "basic arithmetic, by the bearer of tokens"),
+        ("token", ""),
+    ],
+)
+def test_what_configs_hold_is_no_secret(name, value):
+    assert not list(credentials({name: value}))
+
+
+def test_no_config_of_ours_is_refused():
+    files = [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "experiments").glob("*.yaml")]
+    assert len(files) > 100
+    for path in files:
+        assert not list(credentials(OmegaConf.to_container(OmegaConf.load(path)))), path
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"student.model=https://me:{IN_URL}@host/model",
+        f"+engine.api_key={IN_URL}",
+        f"recipe.title='{TOKEN}'",
+        "recipe.title=${oc.env:SOME_SERVICE_TOKEN}",
+    ],
+)
+def test_a_run_with_a_secret_in_its_config_is_refused_and_nothing_written(override, tmp_path):
+    ended = sweep(tmp_path, override)
+    assert ended.returncode == 2
+    key = override.lstrip("+").partition("=")[0]
+    assert f"error: {key}: carries a password, token or key" in ended.stderr
+    assert not found(tmp_path) and not any(s in ended.stdout + ended.stderr for s in PLANTED)
+
+
+def test_no_secret_of_the_environment_is_in_what_a_sweep_writes(tmp_path):
+    """A row that ends well, and one whose error tells secrets: records, table, stages, output."""
+    says = f"no way by http://me:{IN_PROXY}@127.0.0.1:9 with {API_KEY}, {TOKEN}, {IN_ENVIRONMENT}"
+    ended = sweep(tmp_path, rows=("recipe=sft,dpo", "seed=0"), says=says)
+    assert ended.returncode == 2 and "no way by http://" in ended.stderr
+    told = [path.read_text() for path in tmp_path.glob("table/*/rows/*.json")]
+    assert len(told) == 2 and any("MemoryError: no way by http://" in text for text in told)
+    assert list(tmp_path.glob("scores/*/config.yaml")) and list(tmp_path.glob("table/*/table.tex"))
+    assert not found(tmp_path) and not any(s in ended.stdout + ended.stderr for s in PLANTED)
+
+
+def sweep(
+    outputs: Path, *overrides: str, rows: tuple[str, ...] = ("recipe=sft", "seed=0"), says: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        cheap_train(outputs, *overrides, poison="9,0" if says else "", rows=rows),
+        cwd=ROOT,
+        env={**os.environ, **ENVIRONMENT, "MARCO_TEST_SAYS": says},
+        capture_output=True,
+        text=True,
+    )
+
+
+def found(outputs: Path) -> list[tuple[str, str]]:
+    """Which file of a folder holds which secret, in its name or content."""
+    files = [path for path in outputs.rglob("*") if path.is_file()]
+    return [
+        (str(path), secret)
+        for path in files
+        for secret in PLANTED
+        if secret.encode() in str(path).encode() + path.read_bytes()
+    ]
