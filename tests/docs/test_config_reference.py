@@ -10,7 +10,10 @@ from marco.config import ROOT
 from marco.config_reference import COMMAND, PAGE, ConfigFile, groups, reference
 
 CONF = ROOT / "conf"
-FILES = sorted(f"{path.parent.name}/{path.stem}" for path in CONF.glob("*/*.yaml"))
+FOLDERS = sorted(path for pattern in ("*/", "*/*/") for path in CONF.glob(pattern))
+FILES = [
+    str(p.relative_to(CONF).with_suffix("")) for f in FOLDERS for p in sorted(f.glob("*.yaml"))
+]
 
 SAMPLE = """\
 # @package _global_
@@ -85,9 +88,7 @@ def test_every_key_of_every_file_is_told(name: str):
 
 
 def test_every_group_that_is_there_is_in_the_main_config():
-    assert {group.name for group in groups(CONF)} == {
-        path.name for path in CONF.iterdir() if path.is_dir()
-    }
+    assert {group.name for group in groups(CONF)} == {str(p.relative_to(CONF)) for p in FOLDERS}
 
 
 def test_the_page_is_up_to_date():
