@@ -113,6 +113,15 @@ class Stage:
     def folder(self, outputs: Path) -> Path:
         return outputs / self.kind / f"{self.slug}-{self.key[:8]}"
 
+    def files(self) -> set[Path]:
+        """Files and folders from outside that it, and what it stands on, is made from."""
+        inputs = self.inputs.values()
+        return {
+            path
+            for value in inputs
+            for path in (value.files() if isinstance(value, Stage) else [value])
+        }
+
 
 def materialise(stage: Stage, outputs: Path, *, cluster: Mapping[str, Any]) -> Path:
     """The finished folder of a stage, its inputs before it; what is finished is not run again.
@@ -140,7 +149,10 @@ def materialise(stage: Stage, outputs: Path, *, cluster: Mapping[str, Any]) -> P
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished stage; UserError if there is none or it is broken."""
+    """The manifest of a finished stage; UserError if there is none or it is broken.
+
+    Inputs that are no longer where they were are those beside it, where the outputs were moved.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -149,7 +161,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / MANIFEST} is not JSON: delete the folder") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise UserError(f"{folder / MANIFEST}: not a manifest of schema {SCHEMA}")
+    for entry in manifest.get("inputs", {}).values():
+        entry["path"] = str(where_now(Path(entry["path"]), outputs=folder.parent.parent))
     return manifest
+
+
+def where_now(stage: Path, *, outputs: Path) -> Path:
+    """A stage's folder: where it was, or else its namesake in outputs that were moved."""
+    moved = outputs / stage.parent.name / stage.name
+    return moved if not stage.exists() and (moved / MANIFEST).is_file() else stage
 
 
 def replace_text(path: Path, text: str) -> None:

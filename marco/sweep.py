@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ class Record:
     """How a row of one seed ended: `scores` is their folder, or `failed` says why there are none.
 
     `overrides` are the row's own, by which its config can be composed again; `key` is that of its
-    scores, and tells whether the same overrides still ask for them; `configs` are those it came of.
+    scores, and tells whether the same overrides still ask for them; `configs` are those it came of,
+    with the `files` from outside that it was made from.
     """
 
     row: str
@@ -44,13 +46,15 @@ class Record:
     overrides: tuple[str, ...]
     key: str
     configs: str
+    files: tuple[str, ...] = ()
     scores: str | None = None
     failed: str | None = None
 
     @property
     def is_stale(self) -> bool:
         """Whether the config asks for something else by now."""
-        return self.configs != configs() and self.key != current_key(self.overrides)
+        is_new = self.configs != configs(self.files)
+        return is_new and self.key != current_key(self.overrides)
 
 
 def run_row(config: Config, job: Job) -> Path:
@@ -67,14 +71,20 @@ def run_row(config: Config, job: Job) -> Path:
     place = list(config.table.rows).index(config.row) + 1
     name = f"{config.row_title} (seed {config.seed})"
     print(f"row {place}/{len(config.table.rows)}: {name}", flush=True)
-    key = pipeline.scores(config, pipeline.student(config)).key
+    stage = pipeline.scores(config, pipeline.student(config))
+    files = tuple(sorted(map(str, stage.files())))
     record = Record(
-        row=config.row, seed=config.seed, overrides=job.overrides, key=key, configs=configs()
+        row=config.row,
+        seed=config.seed,
+        overrides=job.overrides,
+        key=stage.key,
+        configs=configs(files),
+        files=files,
     )
     folder = _folder(config, config.table, job)
     before = _read(folder / ROWS / _file(record))
     replace_text(job.folder / TABLE, str(folder))
-    if job.is_sweep and before and before.failed and before.key == key and not config.retry:
+    if job.is_sweep and before and before.failed and before.key == stage.key and not config.retry:
         raise UserError(f"{name} failed before: {before.failed} (retry=failed tries it again)")
     try:
         scores = _apart(config) if job.is_sweep else make_row(config)
@@ -149,9 +159,17 @@ def row_names(folder: Path) -> list[str]:
 
 
 @cache
-def configs() -> str:
-    """A hash of all config files, and of what the code makes of them."""
+def configs(files: tuple[str, ...] = ()) -> str:
+    """A hash of all config files, of what the code makes of them, and of the state of `files`.
+
+    Of those, and of what lies in folders among them, the size and the time of the last change.
+    """
     digest = hashlib.sha256(json.dumps([stages.SCHEMA, pipeline.REVISIONS]).encode())
+    for path in map(Path, files):
+        for inner in sorted([path, *path.rglob("*")]):
+            state = inner.stat() if inner.is_file() else None
+            told = [str(inner), state and [state.st_size, state.st_mtime_ns]]
+            digest.update(json.dumps(told).encode())
     for folder in ("conf", "experiments"):
         for path in sorted((ROOT / folder).rglob("*.yaml")):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
@@ -213,9 +231,17 @@ def _make(config: Config, result_end: Any) -> None:
 
 
 def _folder(config: Config, table: TableConfig, job: Job) -> Path:
-    """Where a table lies: rows of a multirun find each other by what they do not sweep."""
+    """Where a table lies: rows of a multirun find each other by what they do not sweep.
+
+    What changes how a stage runs, and not what it makes, makes no other table.
+    """
     swept = NEVER_SHARED | job.swept
-    shared = sorted(o for o in job.overrides if o.partition("=")[0].lstrip("+~") not in swept)
+    names = {override: override.partition("=")[0].lstrip("+~") for override in job.overrides}
+    shared = sorted(
+        override
+        for override, name in names.items()
+        if name not in swept and not stages.VOLATILE & set(re.split(r"[./@]", name))
+    )
     digest = hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:8]
     return config.outputs / "table" / f"{table.name}-{digest}"
 
@@ -252,12 +278,22 @@ def _spec(folder: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Record | None:
-    """A record; None where there is none, or one of another version."""
+    """A record; None where there is none, or one of another version.
+
+    Scores that were made since a row had failed, alone or by another's sweep, are the row's.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Record(**values | {"overrides": tuple(values["overrides"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("overrides", "files")}
+        record = Record(**values | lists)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    outputs = path.parents[3]  # outputs/table/<table>/rows/<row>.json
+    if record.scores:
+        return replace(record, scores=str(stages.where_now(Path(record.scores), outputs=outputs)))
+    made = (outputs / "scores").glob(f"*-{record.key[:8]}")
+    scores = next((folder for folder in made if (folder / stages.MANIFEST).is_file()), None)
+    return replace(record, scores=str(scores), failed=None) if scores else record
 
 
 def _is_there(record: Record) -> bool:

@@ -59,6 +59,14 @@ def run(tmp_path, monkeypatch):
                 "tasks": {"arithmetic": figures},
             }
             (folder / "results.json").write_text(json.dumps(results))
+            manifest = {
+                "schema": 1,
+                "stage": "scores",
+                "key": stage.key,
+                "inputs": {},
+                "labels": {},
+            }
+            (folder / "manifest.json").write_text(json.dumps(manifest | {"seconds": 1.0}))
             return folder
 
         monkeypatch.setattr(experiment, "materialise", materialise)
@@ -102,9 +110,44 @@ def test_seeds_of_other_settings_are_stale_and_not_averaged(run, tmp_path, monke
 
 def test_a_changed_file_that_asks_for_the_same_makes_nothing_stale(run, tmp_path, monkeypatch):
     run("recipe=sft", correct=40)
-    monkeypatch.setattr(sweep, "configs", lambda: "changed")
+    monkeypatch.setattr(sweep, "configs", lambda _: "changed")
     run("recipe=dpo", correct=30)
     assert "stale" not in line(tmp_path, "SFT")
+
+
+def test_a_changed_input_file_makes_its_rows_stale(run, tmp_path):
+    annotations = tmp_path / "annotations.jsonl"
+    annotations.write_text("{}\n")
+    told = (f"data.annotations={annotations}",)
+    run("recipe=sft", *told, correct=40)
+    run("recipe=dpo", *told, correct=30)
+    assert "stale" not in line(tmp_path, "SFT")
+    annotations.write_text("{}\n{}\n")
+    sweep.configs.cache_clear()
+    sweep.current_key.cache_clear()
+    run("recipe=dpo", *told, correct=30)
+    assert "stale" in line(tmp_path, "SFT") and "stale" not in line(tmp_path, "+ DPO")
+
+
+def test_outputs_that_were_moved_have_their_tables_still(run, tmp_path, capsys):
+    run("recipe=sft", correct=40)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for kind in ("table", "scores"):
+        (tmp_path / kind).rename(moved / kind)
+    (table,) = (moved / "table").iterdir()
+    assert main([str(table)]) == 0
+    assert "| SFT | 100 × 1 | 40.0 [" in capsys.readouterr().out
+    assert main(["status", str(moved)]) == 0
+    assert "1 of 8 rows finished" in capsys.readouterr().out
+
+
+def test_how_a_row_runs_makes_no_other_table(run, tmp_path):
+    run("recipe=sft", "cluster.threads=1", "trainer.devices=1", correct=40)
+    run("recipe=dpo", "cluster.threads=2", correct=30)
+    assert "40.0 [" in line(tmp_path, "SFT") and "30.0 [" in line(tmp_path, "+ DPO")
+    run("recipe=dpo", "search_seed=1", correct=30)
+    assert len(list((tmp_path / "table").iterdir())) == 2
 
 
 def test_scores_that_were_deleted_are_pending_again(run, tmp_path):
@@ -147,6 +190,20 @@ def test_a_row_that_failed_is_run_when_it_is_asked_for_alone(run, tmp_path):
         run("recipe=dpo")
     run("recipe=dpo", correct=30, is_sweep=False)
     assert "30.0 [" in line(tmp_path, "+ DPO")
+
+
+def test_a_row_that_failed_and_was_made_elsewhere_has_not_failed(run, tmp_path):
+    with pytest.raises(UserError, match="did not finish"):
+        run("recipe=dpo")
+    (record,) = tmp_path.glob("table/*/rows/*.json")
+    failed = record.read_text()
+    run("recipe=dpo", correct=30, is_sweep=False)
+    record.write_text(failed)  # as by another who had tried at the same time
+    run("recipe=dpo", correct=30)
+    assert "30.0 [" in line(tmp_path, "+ DPO")
+    record.write_text(failed)
+    run("recipe=sft", correct=40)
+    assert "30.0 [" in line(tmp_path, "+ DPO") and "failed" not in line(tmp_path, "+ DPO")
 
 
 ALL = ("recipe=sft,dpo", "seed=0,1,2,3,4,5,6,7,8,9")
