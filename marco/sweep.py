@@ -109,7 +109,7 @@ def tabulate(folder: Path) -> str:
     the others do, and the row is said to be stale. Scores that were deleted are pending again.
     """
     from marco.reporting.table import RowSpec, write_table
-    from marco.reporting.yields import yields
+    from marco.reporting.yields import tree_grid
 
     spec = _spec(folder)
     by_row: dict[str, list[Record]] = {row: [] for row in spec["rows"]}
@@ -126,7 +126,9 @@ def tabulate(folder: Path) -> str:
             status[row] = f"failed (seed {seeds}): {_short(failed[-1].failed)}"
         elif shown and not current:
             status[row] = "stale: its config has changed"
-    text = write_table(
+    behind = [(spec["rows"][record.row], Path(str(record.scores))) for record in used]
+    grown = tree_grid(behind, confidence=spec["confidence"]) if spec["trees"] else None
+    return write_table(
         name=spec["name"],
         rows=[RowSpec(row, title) for row, title in spec["rows"].items()],
         folders=[Path(str(record.scores)) for record in used],
@@ -137,13 +139,8 @@ def tabulate(folder: Path) -> str:
         status=status,
         figures=spec["figures"],
         swept=spec["swept"],
+        grids=[grown] if grown else [],
     )
-    if spec["trees"]:
-        behind = [(spec["rows"][record.row], Path(str(record.scores))) for record in used]
-        of_trees = yields(behind, confidence=spec["confidence"])
-        replace_text(folder / "trees.md", of_trees)
-        text += f"\n{of_trees}"
-    return text
 
 
 def records(folder: Path) -> list[Record]:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from marco.reporting.paper import Pair, PaperTable
@@ -50,18 +50,18 @@ class Table:
 
 def markdown(table: Table) -> str:
     """The table as Markdown, a heading before it and its notes after it."""
-    heads = [_markdown_cell(f"{group} {name}".strip()) for group, name in _columns(table)]
+    heads = [markdown_cell(f"{group} {name}".strip()) for group, name in _columns(table)]
     lines = [
-        f"### {_markdown_cell(table.name)}",
+        f"### {markdown_cell(table.name)}",
         "",
         "| " + " | ".join(heads) + " |",
         "|---|" + "---:|" * (len(heads) - 1),
     ]
     for row in table.rows:
-        texts = [(_markdown_cell(text), is_best) for text, is_best in _cells(row, table)]
+        texts = [(markdown_cell(text), is_best) for text, is_best in _cells(row, table)]
         cells = [f"**{text}**" if is_best else text for text, is_best in texts]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *(f"- {_markdown_cell(note)}" for note in notes(table))]
+    lines += ["", *(f"- {markdown_cell(note)}" for note in notes(table))]
     return "\n".join(lines) + "\n"
 
 
@@ -76,32 +76,47 @@ def latex(table: Table) -> str:
             groups.append((group, 1))
     heads, rules, at = [], [], 1
     for group, width in groups:
-        heads.append(rf"\multicolumn{{{width}}}{{c}}{{{_latex_cell(group)}}}" if group else "")
+        heads.append(rf"\multicolumn{{{width}}}{{c}}{{{latex_cell(group)}}}" if group else "")
         if group:
             rules.append(rf"\cmidrule(lr){{{at}-{at + width - 1}}}")
         at += width
     texts = [
-        [(_latex_cell(text), is_best) for text, is_best in _cells(row, table)] for row in table.rows
+        [(latex_cell(text), is_best) for text, is_best in _cells(row, table)] for row in table.rows
     ]
     body = [[rf"\textbf{{{text}}}" if is_best else text for text, is_best in row] for row in texts]
+    return latex_float(
+        table.name,
+        columns=len(columns),
+        head=[
+            " & ".join(heads) + r" \\",
+            "".join(rules),
+            " & ".join(latex_cell(name) for _, name in columns) + r" \\",
+        ],
+        body=[" & ".join(cells) for cells in body],
+        notes=notes(table),
+    )
+
+
+def latex_float(
+    caption: str, *, columns: int, head: Sequence[str], body: Sequence[str], notes: Sequence[str]
+) -> str:
+    """A `table` float around rows that are LaTeX already; caption and notes are plain text."""
     lines = [
         r"% \usepackage{booktabs,graphicx}",
         r"\begin{table}",
         r"\centering\small",
-        rf"\caption{{{_latex_cell(table.name)}}}",
+        rf"\caption{{{latex_cell(caption)}}}",
         # Shrinks a table that is too wide for the page, and leaves others as they are.
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        r"\begin{tabular}{l" + "r" * (len(columns) - 1) + "}",
+        r"\begin{tabular}{l" + "r" * (columns - 1) + "}",
         r"\toprule",
-        " & ".join(heads) + r" \\",
-        "".join(rules),
-        " & ".join(_latex_cell(name) for _, name in columns) + r" \\",
+        *head,
         r"\midrule",
-        *(" & ".join(cells) + r" \\" for cells in body),
+        *(rf"{row} \\" for row in body),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize",
-        *(_latex_cell(note) + r"\par" for note in notes(table)),
+        *(latex_cell(note) + r"\par" for note in notes),
         r"\end{minipage}",
         r"\end{table}",
     ]
@@ -371,7 +386,8 @@ def _joined(values: Iterable[object]) -> str:
     return " ".join(str(value) for value in values)
 
 
-def _markdown_cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
+    """A plain text as a cell's Markdown."""
     # An underscore inside a word is no emphasis; escaping it would only hurt reading the source.
     escaped = re.sub(r"([\\`*|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -389,6 +405,7 @@ _LATEX = {
 }  # fmt: skip
 
 
-def _latex_cell(text: str) -> str:
+def latex_cell(text: str) -> str:
+    """A plain text as a cell's LaTeX."""
     escaped = "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
     return escaped.replace(r" \%", r"~\%")  # no line break between a number and its %

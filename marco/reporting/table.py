@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marco.reporting.figures import FigureName
-from marco.reporting.figures.drawn import KINDS, Scored, draw_figures
+from marco.reporting.figures.drawn import KINDS, Scored, draw_figures, figure_grids
 from marco.reporting.formats import Table, as_json, comma_separated, latex, markdown
+from marco.reporting.grid import Grid
 from marco.reporting.paper import load_paper
 from marco.reporting.picture import picture
 from marco.reporting.results import collect
@@ -27,12 +28,14 @@ def write_table(
     names: Sequence[str] | None = None,
     figures: Sequence[FigureName] = (),
     swept: Sequence[str] = (),
+    grids: Sequence[Grid] = (),
 ) -> str:
     """Write table.md, .csv, .tex, .json, .png and .svg into `out`, and return the Markdown.
 
     The `figures` stand beside it as PNG and SVG, `swept` as in `Scored`; of one that cannot be
-    drawn yet the Markdown says why. Other arguments are those of `make_table`. Each file is
-    replaced whole, or left as it was.
+    drawn yet the Markdown says why. What they tell that the table does not stands beside it too, as
+    `grids` do, and below it in what is returned. Other arguments are those of `make_table`. Each
+    file is replaced whole, or left as it was.
     """
     table = make_table(
         name=name,
@@ -47,6 +50,7 @@ def write_table(
     drawn, left_out = draw_figures(figures, scored)
     lines = [f"- Figure {name} is left out: {reason}" for name, reason in left_out.items()]
     text = markdown(table) + "".join(f"{line}\n" for line in lines)
+    beside = [*figure_grids(figures, scored), *grids]
     files = {
         "table.md": text.encode(),
         "table.csv": comma_separated(table).encode(),
@@ -55,14 +59,15 @@ def write_table(
         "table.png": picture(table, kind="png"),
         "table.svg": picture(table, kind="svg"),
         **drawn,
+        **{file: content.encode() for grid in beside for file, content in grid.files().items()},
     }
     out.mkdir(parents=True, exist_ok=True)
     for name in left_out:  # none of other results than the table's
-        for kind in KINDS:
+        for kind in (*KINDS, *Grid.KINDS):
             (out / f"{name}.{kind}").unlink(missing_ok=True)
     for file, content in files.items():
         _replace(out / file, content)
-    return text
+    return "\n".join([text, *(grid.markdown() for grid in beside)])
 
 
 def make_table(

@@ -9,10 +9,13 @@ import numpy as np
 
 from marco.errors import UserError
 from marco.evaluation.statistics import wilson
+from marco.reporting.grid import Estimate, Grid, Value
 from marco.reporting.samples import RESAMPLES, SEED
 from marco.search.tree import Tree, read_trees
 from marco.stages import MANIFEST, read_manifest
 from marco.tasks.verdict import CORRECT, WRONG
+
+AT_ONCE = 100  # draws: of a benchmark's 10,000 trees all of them would take 2 GB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,46 +54,51 @@ def trees_behind(scores: Path) -> Path | None:
     return None
 
 
-def yields(rows: Sequence[tuple[str, Path]], *, confidence: float) -> str:
-    """A Markdown table of the trees behind (title, scores folder) of each row; "" if none has any.
+def tree_grid(rows: Sequence[tuple[str, Path]], *, confidence: float) -> Grid | None:
+    """The trees behind (title, scores folder) of each row; None if no row has any.
 
     `solved` trees have a correct chain (Wilson interval); correct chains are distinct, and counted
     per 1,000 generated tokens; `repeated` is the share of wrong chains whose answer another of the
     tree gave before. Intervals of ratios are of a bootstrap over trees.
     """
+    behind = dict.fromkeys((title, trees_behind(scores)) for title, scores in rows)
     lines = []
-    for title, scores in rows:
-        folder = trees_behind(scores)
+    for title, folder in behind:  # all seeds of a row stand on the same
         if folder is None:
             continue
         counts = [TreeCounts.of(tree) for tree in read_trees(folder)]
         if not counts:
             raise UserError(f"{folder} holds no tree")
-        lines.append(f"| {title} | " + " | ".join(_cells(counts, confidence)) + " |")
+        lines.append((title, *_cells(counts, confidence)))
     if not lines:
-        return ""
-    heads = ["row", "trees", "solved, %", "correct chains per 1,000 tokens"]
-    heads += ["tokens a tree", "repeated errors, %"]
-    rule = "|---|" + "---:|" * (len(heads) - 1)
-    note = (
-        "- Trees: solved with Wilson, ratios with bootstrap intervals over trees "
-        f"({confidence:.0%}, {RESAMPLES:,} draws). Repeated errors: wrong chains whose answer "
-        "another wrong chain of the tree gave before."
+        return None
+    return Grid(
+        name="trees",
+        title="The trees behind the rows",
+        heads=(
+            *("row", "trees", "solved, %", "correct chains per 1,000 tokens"),
+            *("tokens a tree", "repeated errors, %"),
+        ),
+        rows=tuple(lines),
+        notes=(
+            "Trees: solved with Wilson, ratios with bootstrap intervals over trees "
+            f"({confidence:.0%}, {RESAMPLES:,} draws). Repeated errors: wrong chains whose answer "
+            "another wrong chain of the tree gave before.",
+        ),
     )
-    return "\n".join([f"| {' | '.join(heads)} |", rule, *lines, "", note]) + "\n"
 
 
-def _cells(trees: Sequence[TreeCounts], confidence: float) -> list[str]:
+def _cells(trees: Sequence[TreeCounts], confidence: float) -> tuple[Value, ...]:
     solved = sum(tree.correct > 0 for tree in trees)
     low, high = wilson(solved, len(trees), confidence=confidence)
     ratio = _ratio_with_interval
-    return [
-        str(len(trees)),
-        f"{100 * solved / len(trees):.1f} [{100 * low:.1f}, {100 * high:.1f}]",
+    return (
+        len(trees),
+        Estimate(value=100 * solved / len(trees), low=100 * low, high=100 * high),
         ratio(trees, lambda t: t.correct, lambda t: t.tokens / 1000, confidence),
         ratio(trees, lambda t: t.tokens, lambda _: 1, confidence),
         ratio(trees, lambda t: 100 * t.repeated, lambda t: t.wrong, confidence),
-    ]
+    )
 
 
 def _ratio_with_interval(
@@ -98,16 +106,20 @@ def _ratio_with_interval(
     above: Callable[[TreeCounts], float],
     below: Callable[[TreeCounts], float],
     confidence: float,
-) -> str:
+) -> Estimate | None:
     """Sum over sum, and the percentiles of as many trees drawn with replacement."""
     parts = np.array([(above(tree), below(tree)) for tree in trees], dtype=float)
     if not parts[:, 1].sum():
-        return "–"
-    draws = np.random.default_rng(SEED).integers(len(parts), size=(RESAMPLES, len(parts)))
-    sums = parts[draws].sum(axis=1)
+        return None
+    rng = np.random.default_rng(SEED)
+    sums = np.concatenate(
+        [
+            parts[rng.integers(len(parts), size=(AT_ONCE, len(parts)))].sum(axis=1)
+            for _ in range(RESAMPLES // AT_ONCE)
+        ]
+    )
     ratios = sums[sums[:, 1] > 0]
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     low, high = np.quantile(ratios[:, 0] / ratios[:, 1], tails)
     value = parts[:, 0].sum() / parts[:, 1].sum()
-    digits = max(0, 2 - int(np.floor(np.log10(value)))) if value else 0
-    return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
+    return Estimate(value=float(value), low=float(low), high=float(high))

@@ -6,7 +6,7 @@ import pytest
 
 from marco.errors import UserError
 from marco.evaluation.statistics import wilson
-from marco.reporting.figures.error_classes import error_class_stacks, read_stacks
+from marco.reporting.figures.error_classes import class_grid, error_class_stacks, read_stacks
 from marco.reporting.results import collect
 from marco.reporting.table import RowSpec
 
@@ -48,6 +48,16 @@ def test_a_sample_counts_once_for_the_class_that_stands_for_it(erring):
     total = stack.any_class
     assert (total.value, total.low, total.high) == (0.5, *wilson(5, 10, confidence=0.95))
     assert (total.kind, stack.cut) == ("wilson", 0.2)
+
+
+def test_the_stacks_stand_in_a_grid_too(erring):
+    stacks, confidence = read_stacks(SFT, collect([erring("sft", "cccio.....", cut=2)]))
+    grid = class_grid(stacks, confidence=confidence)
+    assert grid.heads[3:6] == tuple(f"{NAMES[letter]}, %" for letter in "cio")
+    [[title, task, size, *shares, total, cut]] = grid.rows
+    assert (title, task, size) == ("SFT", "math", "10 × 1")
+    assert shares == pytest.approx([30, 10, 10]) and cut == 20
+    assert total.value == 50 and total.low == 100 * wilson(5, 10, confidence=0.95)[0]
 
 
 def test_seeds_and_tries_are_means(erring):

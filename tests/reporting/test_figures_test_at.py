@@ -6,7 +6,7 @@ import pytest
 
 from marco.errors import UserError
 from marco.evaluation.statistics import wilson
-from marco.reporting.figures.test_at import read_curves, tries_curves
+from marco.reporting.figures.test_at import read_curves, tries_curves, tries_grid
 from marco.reporting.paper import load_paper
 from marco.reporting.results import collect
 from marco.reporting.table import RowSpec
@@ -48,6 +48,14 @@ def test_samples_by_the_unbiased_estimator(tried):
     assert curve.tokens == pytest.approx((15, 30, 60))
     assert [share.kind for share in curve.shares] == ["bootstrap", "bootstrap", "wilson"]
     assert (curve.shares[2].low, curve.shares[2].high) == wilson(1, 2, confidence=0.95)
+
+
+def test_the_curves_stand_in_a_grid_too(tried):
+    curves, confidence = read_curves([RowSpec("best", "the best")], collect([tried("best", TRIES)]))
+    rows = tries_grid(curves, confidence=confidence).rows
+    assert [row[:4] for row in rows] == [("the best", "math", "2 × 1", n) for n in (1, 2, 4)]
+    assert [row[4].value for row in rows] == pytest.approx([25, 500 / 12, 50])
+    assert [row[5] for row in rows] == pytest.approx([15, 30, 60])
 
 
 def test_tries_of_a_tree_are_taken_in_their_order(tried):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from marco.reporting.yields import TreeCounts, trees_behind, yields
+from marco.reporting.yields import TreeCounts, tree_grid, trees_behind
 from marco.search.tree import Node, Tree, write_trees
 from marco.stages import MANIFEST, SCHEMA
 
@@ -55,7 +55,9 @@ def test_yields_by_hand(tmp_path: Path) -> None:
     scores = stage(tmp_path / "scores", student=stage(tmp_path / "student", dataset=dataset))
     base = stage(tmp_path / "base")
     assert trees_behind(scores) == trees and trees_behind(base) is None
-    text = yields([("SFT", scores), ("base", base)], confidence=0.95)
+    grid = tree_grid([("SFT", scores), ("base", base), ("SFT", scores)], confidence=0.95)
+    assert grid is not None
+    text = grid.markdown()
     [row] = [line for line in text.splitlines() if line.startswith("| SFT ")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1] == "2"
@@ -68,7 +70,7 @@ def test_yields_by_hand(tmp_path: Path) -> None:
 
 
 def test_rows_without_trees_give_nothing(tmp_path: Path) -> None:
-    assert yields([("base", stage(tmp_path / "base"))], confidence=0.9) == ""
+    assert tree_grid([("base", stage(tmp_path / "base"))], confidence=0.9) is None
 
 
 @pytest.mark.parametrize("verdict", ["correct", "no_answer"])
@@ -77,4 +79,5 @@ def test_a_tree_without_wrong_chains_has_no_share_of_repeated_ones(
 ) -> None:
     trees = stage(tmp_path / "trees")
     write_trees(trees / "trees.jsonl", [tree("c", [(verdict, "1")], 10)])
-    assert yields([("x", trees)], confidence=0.95).splitlines()[2].endswith("| – |")
+    grid = tree_grid([("x", trees)], confidence=0.95)
+    assert grid is not None and grid.rows[0][-1] is None

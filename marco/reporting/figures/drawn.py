@@ -1,13 +1,14 @@
 """The figures that a table lists, drawn from its rows' scores and what these stand on."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from marco.errors import UserError
 from marco.reporting.figures import FigureName, style
-from marco.reporting.figures.error_classes import error_class_stacks, read_stacks
+from marco.reporting.figures.error_classes import class_grid, error_class_stacks, read_stacks
 from marco.reporting.figures.lengths import (
     dataset_folders,
     length_histograms,
@@ -18,8 +19,9 @@ from marco.reporting.figures.lengths import (
 from marco.reporting.figures.margin_length import margin_length_scatter, read_pairs
 from marco.reporting.figures.no_answer import no_answer_bars
 from marco.reporting.figures.sweep import read_places, sweep_curves, sweep_of
-from marco.reporting.figures.test_at import read_curves, tries_curves
+from marco.reporting.figures.test_at import read_curves, tries_curves, tries_grid
 from marco.reporting.formats import Table
+from marco.reporting.grid import Grid
 from marco.reporting.results import Result, student_behind
 from marco.reporting.rows import RowSpec
 from marco.reporting.yields import trees_behind
@@ -56,6 +58,16 @@ def draw_figures(
             continue
         files |= {f"{name}.{kind}": style.to_bytes(figure, kind) for kind in KINDS}
     return files, left_out
+
+
+def figure_grids(names: Sequence[FigureName], scored: Scored) -> list[Grid]:
+    """What figures that can be drawn show, where the table itself does not tell it."""
+    grids = []
+    for name in names:
+        if name in GRIDS:
+            with suppress(UserError):  # told of the figure
+                grids.append(GRIDS[name](scored))
+    return grids
 
 
 def _no_answer(scored: Scored) -> Figure:
@@ -118,4 +130,20 @@ FIGURES: Mapping[FigureName, Callable[[Scored], Figure]] = {
     "test_at": _test_at,  # solved within N tries, over tries and tokens
     "error_classes": _error_classes,  # a stack a row
     "margin_length": _margin_length,  # a point a preference pair
+}
+
+
+def _test_at_grid(scored: Scored) -> Grid:
+    curves, confidence = read_curves(scored.rows, scored.results)
+    return tries_grid(curves, confidence=confidence)
+
+
+def _error_class_grid(scored: Scored) -> Grid:
+    stacks, confidence = read_stacks(scored.rows, scored.results)
+    return class_grid(stacks, confidence=confidence)
+
+
+GRIDS: Mapping[FigureName, Callable[[Scored], Grid]] = {
+    "test_at": _test_at_grid,
+    "error_classes": _error_class_grid,
 }

@@ -17,6 +17,7 @@ from marco.evaluation.metrics import TRUNCATED
 from marco.evaluation.statistics import pooled_share
 from marco.reporting.figures import style
 from marco.reporting.figures.samples import read_samples
+from marco.reporting.grid import Grid, in_percent
 from marco.reporting.results import Result
 from marco.reporting.rows import Measure, RowSpec, confidence_of, over_seeds
 from marco.reporting.samples import RESAMPLES, SEED
@@ -99,6 +100,31 @@ def error_class_stacks(
         axes.set_xlabel("samples, %")
     style.row_legend(figure, _legend(stacks, confidence), tasks=len(tasks))
     return figure
+
+
+def class_grid(stacks: Sequence[Stack], *, confidence: float) -> Grid:
+    """The same in figures: the share of each class, of any, and of what was cut off."""
+    return Grid(
+        name="error_classes",
+        title="Error classes of each row",
+        heads=(
+            *("row", "task", "n × seeds", *(f"{name}, %" for name in PRIMARY)),
+            *("any class, %", "cut off, %"),
+        ),
+        rows=tuple(
+            (
+                *(stack.title, stack.task, f"{stack.n} × {stack.seeds}"),
+                *(100 * share for share in stack.shares),
+                in_percent(stack.any_class),
+                None if stack.cut is None else 100 * stack.cut,
+            )
+            for stack in stacks
+        ),
+        notes=(
+            "Shares of all samples, each counted for the one class that stands for it; any class "
+            f"with {confidence:.0%} intervals.",
+        ),
+    )
 
 
 def _stack(

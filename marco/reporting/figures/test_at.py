@@ -17,6 +17,7 @@ from marco.evaluation.tries import solved_within
 from marco.reporting.figures import style
 from marco.reporting.figures.samples import read_samples
 from marco.reporting.figures.style import Point
+from marco.reporting.grid import Grid, in_percent
 from marco.reporting.paper import PaperTable
 from marco.reporting.results import FILE, Result
 from marco.reporting.rows import Measure, RowSpec, confidence_of, over_seeds
@@ -71,6 +72,24 @@ def read_curves(rows: Sequence[RowSpec], results: Sequence[Result]) -> tuple[lis
             found.setdefault((row, task), []).append(figures)
     assert confidence is not None
     return [_curve(*key, seeds, confidence) for key, seeds in found.items()], confidence
+
+
+def tries_grid(curves: Sequence[Curve], *, confidence: float) -> Grid:
+    """The curves in figures: what so many tries solve, and what they cost."""
+    return Grid(
+        name="test_at",
+        title="Test@N: problems that one of N tries solves",
+        heads=("row", "task", "n × seeds", "N", "solved, %", "tokens a problem"),
+        rows=tuple(
+            (curve.title, curve.task, f"{curve.n} × {curve.seeds}", tries, in_percent(share), spent)
+            for curve in curves
+            for tries, share, spent in zip(curve.tries, curve.shares, curve.tokens, strict=True)
+        ),
+        notes=(
+            "Of independent tries the unbiased estimator over all of them, of a tree's the first "
+            f"N; {confidence:.0%} intervals over problems, of several seeds over seeds.",
+        ),
+    )
 
 
 @style.styled
