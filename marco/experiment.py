@@ -5,20 +5,20 @@ from pathlib import Path
 from marco import pipeline, stages
 from marco.config import Config
 from marco.errors import UserError
-from marco.reporting.row_log import logged
+from marco.reporting.row_log import ALONE, logged
 from marco.stages import Stage, materialise, replace_text
 
 
-def make_row(config: Config) -> Path:
-    """The scores of a recipe's student, with all that they stand on."""
+def make_row(config: Config, *, group: str = ALONE) -> Path:
+    """The scores of a recipe's student, with all that they stand on; `group` is the sweep's."""
     if config.recipe.trains:
         pipeline.check_contamination(config)
-    return score(config, pipeline.scores(config, pipeline.student(config)))
+    return score(config, pipeline.scores(config, pipeline.student(config)), group=group)
 
 
-def score(config: Config, stage: Stage) -> Path:
+def score(config: Config, stage: Stage, *, group: str = ALONE) -> Path:
     """The finished scores of a student; the row is logged while its stages are made."""
-    with logged(config, stage):
+    with logged(config, stage, group=group):
         scores = materialise(stage, config.outputs, cluster=config.cluster.model_dump())
     return _where_wanted(scores, config.output_dir)
 

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from marco import pipeline, stages
 from marco.cli import Job, left_by_jobs
-from marco.config import ROOT, Config, TableConfig, check, near
+from marco.config import ROOT, Config, check, near
 from marco.errors import UserError
 from marco.experiment import make_row
 from marco.stages import replace_text
@@ -81,13 +81,15 @@ def run_row(config: Config, job: Job) -> Path:
         configs=configs(files),
         files=files,
     )
-    folder = _folder(config, config.table, job)
+    called = folder_name(config.table.name, job.overrides, swept=job.swept)
+    folder = config.outputs / "table" / called
     before = _read(folder / ROWS / _file(record))
     replace_text(job.folder / TABLE, str(folder))
     if job.is_sweep and before and before.failed and before.key == stage.key and not config.retry:
         raise UserError(f"{name} failed before: {before.failed} (retry=failed tries it again)")
     try:
-        scores = _apart(config) if job.is_sweep else make_row(config)
+        make = _apart if job.is_sweep else make_row
+        scores = make(config, group=folder.name)
     except UserError as error:
         _keep(folder, replace(record, failed=stages.whole(error)), config)
         raise
@@ -199,10 +201,10 @@ def composed_config(overrides: Sequence[str]) -> Config:
         running.cfg = before
 
 
-def _apart(config: Config) -> Path:
+def _apart(config: Config, *, group: str) -> Path:
     """Make a row in a process of its own; UserError with its last lines where it ends badly."""
     result, result_end = stages.context().Pipe(duplex=False)
-    code, last_lines = stages.run_apart(_make, config, result_end)
+    code, last_lines = stages.run_apart(_make, config, group, result_end)
     result_end.close()
     with suppress(EOFError):  # it ended before it could tell
         told = result.recv()
@@ -212,13 +214,13 @@ def _apart(config: Config) -> Path:
     raise UserError(f"the row's process ended by itself ({stages.ending(code)}): {last_lines}")
 
 
-def _make(config: Config, result_end: Any) -> None:
+def _make(config: Config, group: str, result_end: Any) -> None:
     """A row's process: how it ends goes to the script."""
     end_with_script()
     exit_on_sigterm()
     stages.is_forked = True
     try:
-        result_end.send(str(make_row(config)))
+        result_end.send(str(make_row(config, group=group)))
     except UserError as error:
         result_end.send(stages.whole(error))
         sys.exit(2)
@@ -227,20 +229,21 @@ def _make(config: Config, result_end: Any) -> None:
         sys.exit(1)
 
 
-def _folder(config: Config, table: TableConfig, job: Job) -> Path:
-    """Where a table lies: rows of a multirun find each other by what they do not sweep.
+def folder_name(table: str, overrides: Iterable[str], *, swept: Iterable[str]) -> str:
+    """What a table's folder is called, and its group in W&B.
 
-    What changes how a stage runs, and not what it makes, makes no other table.
+    Rows of a multirun find each other by what they do not sweep. What changes how a stage runs, and
+    not what it makes, makes no other table.
     """
-    swept = NEVER_SHARED | job.swept
-    names = {override: override.partition("=")[0].lstrip("+~") for override in job.overrides}
+    swept = NEVER_SHARED.union(swept)
+    names = {override: override.partition("=")[0].lstrip("+~") for override in overrides}
     shared = sorted(
         override
         for override, name in names.items()
         if name not in swept and not stages.VOLATILE & set(re.split(r"[./@]", name))
     )
     digest = hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:8]
-    return config.outputs / "table" / f"{table.name}-{digest}"
+    return f"{table}-{digest}"
 
 
 def _keep(folder: Path, record: Record, config: Config) -> None:

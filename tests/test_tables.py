@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from marco.config import ROOT, check
+from marco.losses import PREFERENCE_LOSSES
 
 CONF = ROOT / "conf"
 TABLES = sorted(
@@ -67,3 +68,9 @@ def test_a_table_lists_the_rows_of_its_sweep(name: str, size: str) -> None:
     made = [row_of(cfg.copy(), dict(zip(keys, v, strict=True))) for v in product(*keys.values())]
     assert config.row == made[-1]
     assert sorted(made) == sorted(config.table.rows)
+
+
+def test_the_table_of_losses_has_every_loss_of_the_registry() -> None:
+    losses = swept("losses", "embedded")["loss"]
+    used = {OmegaConf.load(CONF / "loss" / f"{loss}.yaml").preference.name for loss in losses}
+    assert used == set(PREFERENCE_LOSSES)

@@ -81,6 +81,7 @@ class Result:
     student: str
     tasks: dict[str, TaskScores]
     settings: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
 
 
 def collect(folders: Sequence[Path], *, rows: Sequence[str] | None = None) -> list[Result]:
@@ -89,9 +90,9 @@ def collect(folders: Sequence[Path], *, rows: Sequence[str] | None = None) -> li
     `rows` names the row of each: a table's own names, else those that its scores tell.
 
     Where a row was scored twice under other settings (a sweep), each becomes a row of its own,
-    named by what differs. UserError for a file that is missing or does not hold the contract, and
-    where two folders score the same (row, seed) on the same task under the same settings: which
-    one counts is for the person to say.
+    named by what differs, at least the key of its stage. UserError for a file that is missing or
+    does not hold the contract, and where two folders score the same (row, seed) on the same task
+    and nothing tells them apart: which one counts is for the person to say.
     """
     if rows is None:
         results = _told_apart([_read(Path(folder)) for folder in dict.fromkeys(folders)])
@@ -123,20 +124,25 @@ def _told_apart(results: Sequence[Result]) -> list[Result]:
         names = {name for result in row for name in result.settings}
         differing = sorted(n for n in names if len({repr(r.settings.get(n)) for r in row}) > 1)
         for result in row:
-            own = ", ".join(f"{name}={result.settings.get(name)}" for name in differing)
-            named[result.folder] = f" ({own})" if own else ""
+            told = [f"{name}={result.settings.get(name)}" for name in differing]
+            alike = [r for r in row if r.seed == result.seed and r.settings == result.settings]
+            if len({r.key for r in alike}) > 1:  # other trees, or another revision of the code
+                told.append(f"key {str(result.key)[:8]}")
+            named[result.folder] = f" ({', '.join(told)})" if told else ""
     return [
         replace(r, row=r.row + named.get(r.folder, ""), title=r.title + named.get(r.folder, ""))
         for r in results
     ]
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """The settings of a scores stage, flat by dotted key; {} where none are told."""
+def _of_stage(folder: Path) -> dict[str, Any]:
+    """The `key` of a scores stage and its `settings` by dotted key; {} where none are told."""
     if not (folder / MANIFEST).is_file():
         return {}
-    settings = read_manifest(folder)["labels"].get("settings", {})
-    return {k: v for k, v in _flat(settings) if k.split(".")[0] not in NO_SETTINGS}
+    manifest = read_manifest(folder)
+    flat = _flat(manifest["labels"].get("settings", {}))
+    settings = {name: value for name, value in flat if name.split(".")[0] not in NO_SETTINGS}
+    return {"key": manifest.get("key"), "settings": settings}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -189,5 +195,5 @@ def _read(folder: Path) -> Result:
         seed=file.seed,
         student=file.student,
         tasks=file.tasks,
-        settings=_settings(folder),
+        **_of_stage(folder),
     )

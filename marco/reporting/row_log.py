@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LONGEST = 4000  # bytes of an error that are logged
 WATCH = ("-m", "marco.reporting.row_watch")
 LOGGED = ("trees", "dataset", "student", "scores")  # kinds of stages that have a run
+ALONE = "rows"  # the group of what is in no table
 MARKER = "logged.json"  # in a run's folder, once it is closed
 
 
@@ -48,12 +49,13 @@ class LoggedStage:
 class Order:
     """What the watching process is told: the row with its whole config, and its stages in order.
 
-    The last of them are the row's scores.
+    The last of them are the row's scores. `group` is the sweep, with the digest of what it sets.
     """
 
     logger: Mapping[str, Any]
     outputs: str
-    experiment: str
+    group: str
+    table: str
     row: str
     title: str
     seed: int
@@ -68,13 +70,13 @@ class Order:
 
 
 @contextmanager
-def logged(config: "Config", scores: Stage) -> Iterator[None]:
+def logged(config: "Config", scores: Stage, *, group: str = ALONE) -> Iterator[None]:
     """Log a row while its stages are made within: `scores` is its last, the others are its inputs.
 
-    At the end at most `logger.finish_s` seconds are waited for the log. What could not be logged is
-    logged when the row is asked for again.
+    `group` is the name of the sweep's table folder. At the end at most `logger.finish_s` seconds
+    are waited for the log. What could not be logged is logged when the row is asked for again.
     """
-    order = None if _is_off(config.logger) else order_of(config, scores)
+    order = None if _is_off(config.logger) else order_of(config, scores, group=group)
     if order is None or _row_is_logged(order):
         yield
         return
@@ -96,12 +98,13 @@ def logged(config: "Config", scores: Stage) -> Iterator[None]:
         watcher.end("")
 
 
-def order_of(config: "Config", scores: Stage) -> Order:
+def order_of(config: "Config", scores: Stage, *, group: str = ALONE) -> Order:
     """What is to be logged of a row."""
     return Order(
         logger=config.logger.model_dump(mode="json"),
         outputs=str(config.outputs),
-        experiment=config.table.name if config.table else "rows",
+        group=group,
+        table=config.table.name if config.table else ALONE,
         row=scores.labels["row"],
         title=scores.labels["title"],
         seed=config.seed,
@@ -113,15 +116,15 @@ def order_of(config: "Config", scores: Stage) -> Order:
 
 def run_id(order: Order, stage: LoggedStage) -> str:
     """The id of a stage's run: 16 hexadecimal digits, the same whenever the stage is logged."""
-    identity = [order.experiment, stage.kind, stage.key]
+    identity = [order.group, stage.kind, stage.key]
     if stage is order.stages[-1]:  # two rows may come to the same scores
         identity += [order.row, order.seed]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
 def place_of(order: Order) -> Path:
-    """The folder that the folders of an experiment's runs lie in."""
-    return Path(order.outputs) / order.logger["name"] / order.experiment
+    """The folder that the folders of a group's runs lie in."""
+    return Path(order.outputs) / order.logger["name"] / order.group
 
 
 def is_logged(folder: Path) -> bool:

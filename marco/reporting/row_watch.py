@@ -101,8 +101,8 @@ class StageRun:
     def _info(self) -> RunInfo:
         """A run is named by its row, or by its stage where rows share it."""
         stage, order = self.stage, self.order
-        told = {"stage": stage.kind, "key": stage.key, "table": order.experiment}
-        tags = [order.experiment, order.student]
+        told = {"stage": stage.kind, "key": stage.key, "table": order.table}
+        tags = [order.table, order.student]
         if self.is_row:
             settings, name = order.settings, f"{order.row}-seed{order.seed}"
             told |= {"row": order.row, "title": order.title}
@@ -113,7 +113,7 @@ class StageRun:
         return RunInfo(
             id=self.id,
             name=name,
-            group=order.experiment,
+            group=order.group,
             job_type=stage.kind,
             tags=tuple(dict.fromkeys(tags)),
             config=allowed(settings, sections=order.logger["sections"]) | told,

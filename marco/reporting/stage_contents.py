@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from heapq import nsmallest
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from marco.errors import UserError
@@ -29,6 +30,7 @@ TEXTS = ("prompt", "response", "answer", "gold")
 # Files of a stage that tell where things lie on this machine, or are of use only to go on from.
 LEFT_OUT = {"config.yaml", MANIFEST, "journal"}
 PLACES = 64  # of a density
+PAIRS, TENTHS = "pairs.csv", 10
 Line = tuple[int, dict[str, float]]  # step, figures
 Curve = tuple[str, int, dict[str, float]]  # axis, place on it, metrics
 
@@ -64,10 +66,10 @@ def figures(kind: str, folder: Path) -> dict[str, float]:
 
 
 def curves(kind: str, folder: Path) -> list[Curve]:
-    """Curves of each task that have an axis of their own: over tries, tokens, and turns."""
+    """Curves that have an axis of their own: over tries, tokens, turns, and lengths of pairs."""
     if kind != "scores":
         return []
-    found = [*_over_tries_and_turns(folder), *_over_tokens(folder)]
+    found = [*_over_tries_and_turns(folder), *_over_tokens(folder), *_over_lengths(folder)]
     return [curve for curve in found if curve[2]]
 
 
@@ -105,6 +107,24 @@ def _over_tokens(folder: Path) -> Iterator[Curve]:
     for one in lengths:
         for tokens, value in density_curve(one.tokens, places=PLACES).items():
             yield f"{one.task}/response_tokens", tokens, {f"{one.task}/response_density": value}
+
+
+def _over_lengths(folder: Path) -> Iterator[Curve]:
+    """The mean margin of preference pairs by their difference of lengths, in tenths of them."""
+    student = _student_of(folder)
+    path = student / PAIRS if student else None
+    if path is None or not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        pairs = sorted(
+            (float(pair["length_difference_tokens"]), float(pair["margin_nats"]))
+            for pair in csv.DictReader(file)
+        )
+    for i in range(TENTHS):
+        part = pairs[i * len(pairs) // TENTHS : (i + 1) * len(pairs) // TENTHS]
+        if part:
+            difference, margin = (fmean(column) for column in zip(*part, strict=True))
+            yield "pairs/length_difference", round(difference), {"pairs/margin": margin}
 
 
 def samples(folder: Path, *, count: int) -> list[dict[str, Any]]:

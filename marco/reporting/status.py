@@ -7,6 +7,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from filelock import FileLock, Timeout
 from marco.errors import UserError
 from marco.progress import duration
 from marco.stages import MANIFEST, hidden, read_manifest
-from marco.sweep import records, row_names
+from marco.sweep import SPEC, records, row_names
 
 DESCRIPTION = "List stages: running, finished, failed, broken off; and tables, with what they cost."
 STATES = ("running", "failed", "broken off", "finished")
@@ -39,7 +40,7 @@ def figures(options: argparse.Namespace) -> dict[str, Any]:
     if not outputs.is_dir():
         raise UserError(f"{outputs} is not a folder: name the one that stages lie in")
     stages = sorted(_stages(outputs), key=lambda s: (STATES.index(s["state"]), s["kind"]))
-    tables = [_table(folder) for folder in sorted((outputs / "table").glob("*/"))]
+    tables = [_table(path.parent) for path in sorted((outputs / "table").glob(f"*/{SPEC}"))]
     if not stages and not tables:
         raise UserError(f"{outputs} holds no stage")
     return {"stages": stages, "tables": tables}
@@ -50,7 +51,8 @@ def text(told: dict[str, Any]) -> str:
     lines = [f"{s['state']:10}  {s['kind']:9}  {s['name']}  {_told(s)}" for s in told["stages"]]
     for table in told["tables"]:
         rows = f"{table['finished']} of {table['rows']} rows finished"
-        rows += f", {table['failed']} failed" if table["failed"] else ""
+        for state in ("stale", "failed"):
+            rows += f", {table[state]} {state}" if table[state] else ""
         lines += ["", f"table {table['name']}: {rows}"]
         if table["seconds_apart"]:
             share = table["seconds"] / table["seconds_apart"]
@@ -72,23 +74,26 @@ def _stages(outputs: Path) -> Iterator[dict[str, Any]]:
 def _state(folder: Path) -> dict[str, Any]:
     if folder.is_dir():
         return {"state": "finished", "seconds": read_manifest(folder)["seconds"]}
-    if (holder := _holder(folder)) is not None:
+    if (held := _holder(folder)) is not None:
+        holder, since = held
         told: dict[str, Any] = {"state": "running", "by": holder}
-        told["seconds"] = round(time.time() - hidden(folder, "pid").stat().st_mtime, 1)
+        told["seconds"] = round(time.time() - since, 1)
         return told | _json(hidden(folder, "progress"))
     if failed := _json(hidden(folder, "failed")):
         return {"state": "failed"} | failed
     return {"state": "broken off"} | _json(hidden(folder, "progress"))
 
 
-def _holder(folder: Path) -> str | None:
-    """Who makes a stage; None where nobody does."""
+def _holder(folder: Path) -> tuple[str, float] | None:
+    """Who makes a stage, and since when; None where nobody does."""
     lock = FileLock(hidden(folder, "lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
         pid = hidden(folder, "pid")
-        return pid.read_text() if pid.exists() else None  # it has just ended
+        with suppress(FileNotFoundError):  # it has just ended
+            return pid.read_text(), pid.stat().st_mtime
+        return None
     lock.release()
     return None
 
@@ -115,11 +120,13 @@ def _table(folder: Path) -> dict[str, Any]:
     scores = [Path(record.scores) for record in kept if record.scores]
     of_rows = [_lineage(path) for path in scores if (path / MANIFEST).is_file()]
     together = {key: seconds for row in of_rows for key, seconds in row.items()}
-    done = {record.row for record in kept if record.scores}
+    stale = {record.row for record in kept if record.scores and record.is_stale}
+    done = {record.row for record in kept if record.scores} - stale
     return {
         "name": folder.name,
         "rows": len(row_names(folder)),
         "finished": len(done),
+        "stale": len(stale),
         "failed": len({record.row for record in kept if record.failed}),
         "seconds": round(sum(together.values()), 1),
         "seconds_apart": round(sum(sum(row.values()) for row in of_rows), 1),

@@ -21,6 +21,7 @@ from marco.errors import UserError
 from marco.evaluation.error_classes import PRIMARY
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers.protocol import STEP
+from marco.sweep import folder_name
 
 DESCRIPTION = "Make a W&B workspace for a table: bars per row, curves of training, samples, trees."
 NEEDED = "a workspace needs the extra `loggers`: pip install -e .[loggers]"
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="OVERRIDE",
-        help="what the table runs with, as far as it changes the tasks: size=paper",
+        help="what the table runs with beside its rows and seeds: size=paper",
     )
     parser.add_argument("--project", help="W&B project; default: logger.project")
     parser.add_argument("--entity", help="W&B user or team; default: logger.entity, or your own")
@@ -71,7 +72,7 @@ def figures(options: argparse.Namespace) -> dict[str, Any]:
     config = _composed(options.table, options.overrides)
     entity = options.entity or config["logger"].get("entity")
     made = build(
-        config["name"],
+        config["group"],
         tasks=config["tasks"],
         swept=config["swept"],
         project=options.project or config["logger"].get("project") or "marco",
@@ -97,9 +98,9 @@ def text(told: dict[str, Any]) -> str:
 
 
 def build(
-    table: str, *, tasks: Sequence[str], swept: Sequence[str], project: str, entity: str
+    group: str, *, tasks: Sequence[str], swept: Sequence[str], project: str, entity: str
 ) -> Any:
-    """The workspace of the rows of `table`, by their own runs in its group; nothing is sent.
+    """The workspace of the rows of a table, by their own runs in its `group`; nothing is sent.
 
     Raises UserError where the extra `loggers` is not installed.
     """
@@ -114,7 +115,7 @@ def build(
     return ws.Workspace(
         entity=entity,
         project=project,
-        name=table,
+        name=group,
         sections=[
             _section("Rows", [panel for task in tasks for panel in _rows(task, swept)], columns=2),
             _section("Answers", [panel for task in tasks for panel in _answers(task)], columns=3),
@@ -123,7 +124,7 @@ def build(
             _section("Trees", _trees(), columns=2),
         ],
         runset_settings=ws.RunsetSettings(
-            filters=expr.And(expr.Metric("Group") == table, expr.Metric("JobType") == "scores"),
+            filters=expr.And(expr.Metric("Group") == group, expr.Metric("JobType") == "scores"),
             pinned_columns=["run:displayName", "run:state"]
             + [f"summary:{task}/{name}" for task in tasks for name in ("accuracy", "no_answer")],
         ),
@@ -212,6 +213,15 @@ def _training() -> list[Any]:
     return [
         wr.LinePlot(title=title, x=STEP, y=[*metrics], title_x="step", max_runs_to_show=40)
         for title, metrics in CURVES.items()
+    ] + [
+        wr.LinePlot(
+            title="margin by difference of lengths",
+            x="pairs/length_difference",
+            y=["pairs/margin"],
+            title_x="tokens of the chosen chain less those of the rejected",
+            title_y="nats, mean of a tenth of the pairs",
+            max_runs_to_show=40,
+        )
     ]
 
 
@@ -242,7 +252,9 @@ def _title(panel: Any) -> str:
 
 
 def _tables() -> list[str]:
-    return sorted(path.stem for path in (ROOT / "conf" / "experiments").glob("*.yaml"))
+    """The experiments that make a table."""
+    found = (ROOT / "conf" / "experiments").glob("*.yaml")
+    return sorted(path.stem for path in found if OmegaConf.select(OmegaConf.load(path), "table"))
 
 
 def _composed(table: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -258,7 +270,7 @@ def _composed(table: str, overrides: Sequence[str]) -> dict[str, Any]:
             each = [compose("train", overrides=[*ask, task]) for task in swept] or [composed]
         logger = OmegaConf.to_container(composed.logger)
         told = {
-            "name": composed.table.name,
+            "group": folder_name(composed.table.name, overrides, swept=params),
             "tasks": list(dict.fromkeys(task for one in each for task in one.tasks)),
             "swept": composed.table.get("swept", [])[:1],
             "logger": logger,

@@ -144,6 +144,9 @@ def _student(folder: Path, text: str) -> None:
     (folder / "metrics.csv").write_text("\n".join(["step,loss,validation/loss", *lines]) + "\n")
     last = {"steps": STEPS, "last/loss": 1 / STEPS, "last/margin_length_correlation": -0.25}
     (folder / "metrics.json").write_text(json.dumps(last))
+    pairs = [f"{i},{(i - 9.5) / 10},{i - 10}" for i in range(20)]
+    head = "row,margin_nats,length_difference_tokens"
+    (folder / "pairs.csv").write_text("\n".join([head, *pairs]) + "\n")
     (folder / "model.safetensors").write_bytes(b"weights" * 100)
 
 

@@ -78,6 +78,12 @@ def test_the_rows_run_holds_figures_curves_and_samples(tmp_path):
     assert all(point[2] == "arithmetic/response_density" for point in lengths)
     assert [int(point[1]) for point in lengths] == list(range(14))  # up to the end of the last bin
     assert sum(float(point[3]) for point in lengths) == pytest.approx(1, abs=0.1)
+    # Twenty pairs, two to a tenth: the first of -10 and -9 tokens, -0.95 and -0.85 nats.
+    margins = [point for point in points(folder) if point[0] == "pairs/length_difference"]
+    assert len(margins) == 10
+    assert margins[0][1:3] == ("-10", "pairs/margin") and float(margins[0][3]) == pytest.approx(
+        -0.9
+    )
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert len(samples) == 6
     assert {"prompt", "response", "verdict", "error_classes"} <= set(samples[0])

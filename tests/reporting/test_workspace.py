@@ -7,6 +7,7 @@ import pytest
 from marco.reporting import __main__ as reporting
 from marco.reporting import workspace
 from marco.reporting.loggers.protocol import STEP
+from marco.sweep import folder_name
 
 from .logged_rows import config_of, finish_all, log
 
@@ -33,7 +34,7 @@ def shown(value):
 
 
 def test_it_has_the_panels_of_a_table(made):
-    assert made["name"] == "alpha" and made["url"] is None
+    assert made["name"] == folder_name("alpha", (), swept=()) and made["url"] is None
     assert list(made["sections"]) == ["Rows", "Answers", "Training", "Samples", "Trees"]
     assert made["sections"]["Rows"][:2] == [
         "arithmetic: accuracy (BarPlot)",
@@ -41,7 +42,28 @@ def test_it_has_the_panels_of_a_table(made):
     ]
     assert "samples (WeavePanelSummaryTable)" in made["sections"]["Samples"]
     assert "trees (MediaBrowser)" in made["sections"]["Trees"]
-    assert len(made["sections"]["Training"]) == len(workspace.CURVES)
+    assert len(made["sections"]["Training"]) == len(workspace.CURVES) + 1
+    assert "margin by difference of lengths (LinePlot)" in made["sections"]["Training"]
+
+
+def test_its_group_is_the_sweep_with_the_same_overrides():
+    def group(*overrides):
+        return workspace._composed("alpha", overrides)["group"]
+
+    swept = frozenset({"recipe", "loss.alpha"})
+    asked = ("experiments=alpha", "size=paper", "recipe=joint", "loss.alpha=0.5", "seed=1")
+    assert group("size=paper") == folder_name("alpha", asked, swept=swept)
+    assert group() != group("size=paper") == group("size=paper", "cluster.threads=1")
+
+
+@pytest.mark.parametrize("name", workspace._tables())
+def test_every_table_has_one(name):
+    assert workspace._composed(name, ())["group"].startswith(f"{name}-")
+
+
+def test_what_makes_no_table_has_none(capsys):
+    assert reporting.main(["workspace", "lr_sft", "--dry-run"]) == 2
+    assert "there is no table 'lr_sft'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -64,7 +86,7 @@ def test_a_table_that_sweeps_a_key_shows_its_rows_over_it():
 def test_it_shows_the_rows_own_runs_alone(made):
     (runs,) = made["spec"]["section"]["runSets"]
     told = {f["key"]["name"]: (f["op"], f["value"]) for f in runs["filters"]["filters"]}
-    assert told == {"group": ("=", "alpha"), "jobType": ("=", "scores")}
+    assert told == {"group": ("=", made["name"]), "jobType": ("=", "scores")}
 
 
 def test_what_it_shows_is_what_a_row_logs(made, tmp_path):

@@ -12,7 +12,7 @@ STEP = "trainer/global_step"  # the x-axis of what is logged at a step of traini
 class RunInfo:
     """A run before it is opened: the same `id` again goes on with the same run.
 
-    `group` is the experiment, `job_type` the kind of stage; `folder` takes the run's files.
+    `group` is the sweep, `job_type` the kind of stage; `folder` takes the run's files.
     """
 
     id: str
