@@ -61,6 +61,16 @@ def test_a_sweep_is_told_apart_by_what_differs(score, tmp_path):
     assert [r.row for r in collect(folders[:1])] == ["sft"]
 
 
+def test_the_same_settings_on_other_trees_are_told_apart_by_their_keys(score, tmp_path):
+    folders = []
+    for key in ("a" * 64, "b" * 64):
+        folder = score("sft", correct=80).rename(tmp_path / key)
+        manifest = {"schema": 1, "key": key, "labels": {"settings": {"resamples": 5}}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        folders.append(folder)
+    assert [r.row for r in collect(folders)] == ["sft (key aaaaaaaa)", "sft (key bbbbbbbb)"]
+
+
 def test_one_row_and_seed_may_have_its_tasks_in_two_folders(score):
     collect([score("sft", correct=80), score("sft", correct=8, task="gsm8k")])
 
