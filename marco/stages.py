@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -31,7 +31,7 @@ from marco import work
 from marco.errors import UserError
 from marco.failpoints import cross
 from marco.progress import duration
-from marco.reporting.allowlist import Redactor
+from marco.reporting.allowlist import without_credentials
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -61,7 +61,7 @@ DROPPED = {"checkpoint"}  # those of them that are of no use once the stage is f
 CARDED = {"student", "dataset"}  # kinds of stages that have a card
 UNSEALED = {"wandb", CARD, *DROPPED}  # a card is written anew when there are scores
 PRELOAD = ["marco.preload"]
-LAST_LINES = 5  # of a process that ended badly
+LAST_LINES, LONGEST_LINE = 5, 500  # of a process that ended badly; characters
 is_forked = False  # whether this process came from the server, with the libraries in it
 CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -313,13 +313,16 @@ def run_apart(target: Callable[..., None], *args: Any) -> tuple[int, str]:
     lines, line_end = own.Pipe(duplex=False)
     process = own.Process(target=_with_lines, args=(line_end, target, args))
     last: deque[str] = deque(maxlen=LAST_LINES)
-    with ended_with_this(process):
-        process.start()
-        line_end.close()
-        reader = Thread(target=_pass_on, args=(lines, last), daemon=True)
-        reader.start()
-        process.join()
-    reader.join(timeout=1)  # what the process has left running may hold it open
+    reader = Thread(target=_pass_on, args=(lines, last), daemon=True)
+    try:
+        with ended_with_this(process):
+            process.start()
+            line_end.close()
+            reader.start()
+            process.join()
+    finally:
+        if reader.is_alive():
+            reader.join(timeout=1)  # what the process has left running may hold it open
     assert process.exitcode is not None  # it was joined
     return process.exitcode, " / ".join(last)
 
@@ -331,19 +334,22 @@ def _with_lines(line_end: Any, target: Callable[..., None], args: tuple[Any, ...
 
 
 def _pass_on(lines: Any, last: deque[str]) -> None:
-    redacted = Redactor({})
-    with os.fdopen(os.dup(lines.fileno()), encoding="utf-8", errors="replace") as file:
-        for line in map(redacted, file):
-            sys.stderr.write(line)
-            sys.stderr.flush()
-            if line.strip(" \n^~"):  # not the marks below a line of code
-                last.append(line.strip())
+    form: Any = {"encoding": "utf-8", "errors": "replace", "newline": "\n"}
+    with os.fdopen(os.dup(lines.fileno()), **form) as file:
+        for line in map(without_credentials, file):
+            with suppress(OSError, ValueError):  # ours is closed; the process must not wait
+                sys.stderr.write(line)
+                sys.stderr.flush()
+            shown = line.strip().rpartition("\r")[2].strip()  # of a bar how far it came
+            if shown.strip("^~ "):  # not the marks below a line of code
+                last.append(shown[-LONGEST_LINE:])
 
 
 def whole(error: Exception) -> str:
     """What an error says, with the last lines of the stage that failed, to be written down."""
     last_lines = error.last_lines if isinstance(error, StageFailed) else ""
-    return Redactor({})(f"{error}: {last_lines}" if last_lines else str(error))
+    told = without_credentials(str(error))[: LAST_LINES * LONGEST_LINE]
+    return f"{told}; last lines: {last_lines}" if last_lines else told
 
 
 def context() -> Any:

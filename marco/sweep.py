@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sys
 import traceback
@@ -38,7 +39,7 @@ class Record:
 
     `overrides` are the row's own, by which its config can be composed again; `key` is that of its
     scores, and tells whether the same overrides still ask for them; `configs` are those it came of,
-    with the `files` from outside that it was made from.
+    `files` those from outside that it was made from, in the `state` that they had.
     """
 
     row: str
@@ -47,13 +48,16 @@ class Record:
     key: str
     configs: str
     files: tuple[str, ...] = ()
+    state: str = ""
     scores: str | None = None
     failed: str | None = None
 
     @property
     def is_stale(self) -> bool:
-        """Whether the config asks for something else by now."""
-        is_new = self.configs != configs(self.files)
+        """Whether the config asks for something else by now; not known without its files."""
+        if not all(map(os.path.exists, self.files)):
+            return False
+        is_new = self.configs != configs() or self.state != state_of(self.files)
         return is_new and self.key != current_key(self.overrides)
 
 
@@ -78,8 +82,9 @@ def run_row(config: Config, job: Job) -> Path:
         seed=config.seed,
         overrides=job.overrides,
         key=stage.key,
-        configs=configs(files),
+        configs=configs(),
         files=files,
+        state=state_of(files),
     )
     called = folder_name(config.table.name, job.overrides, swept=job.swept)
     folder = config.outputs / "table" / called
@@ -158,21 +163,22 @@ def row_names(folder: Path) -> list[str]:
 
 
 @cache
-def configs(files: tuple[str, ...] = ()) -> str:
-    """A hash of all config files, of what the code makes of them, and of the state of `files`.
-
-    Of those, and of what lies in folders among them, the size and the time of the last change.
-    """
+def configs() -> str:
+    """A hash of all config files, and of what the code makes of them."""
     digest = hashlib.sha256(json.dumps([stages.SCHEMA, pipeline.REVISIONS]).encode())
-    for path in map(Path, files):
-        for inner in sorted([path, *path.rglob("*")]):
-            state = inner.stat() if inner.is_file() else None
-            told = [str(inner), state and [state.st_size, state.st_mtime_ns]]
-            digest.update(json.dumps(told).encode())
     for folder in ("conf", "experiments"):
         for path in sorted((ROOT / folder).rglob("*.yaml")):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@cache
+def state_of(files: tuple[str, ...]) -> str:
+    """A hash of the sizes and times of files, and of those in folders among them; "" of none."""
+    found = [inner for path in map(Path, files) for inner in sorted([path, *path.rglob("*")])]
+    states = [(str(path), path.stat()) for path in found if path.is_file()]
+    told = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16] if files else ""
 
 
 @cache
@@ -286,9 +292,9 @@ def _read(path: Path) -> Record | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         lists = {name: tuple(values.get(name, ())) for name in ("overrides", "files")}
         record = Record(**values | lists)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    outputs = path.parents[3]  # outputs/table/<table>/rows/<row>.json
+    outputs = path.absolute().parents[3]  # outputs/table/<table>/rows/<row>.json
     if record.scores:
         return replace(record, scores=str(stages.where_now(Path(record.scores), outputs=outputs)))
     made = (outputs / "scores").glob(f"*-{record.key[:8]}")

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from marco.config import ROOT
-from marco.reporting.allowlist import credentials
+from marco.reporting.allowlist import credentials, without_credentials
 
 from .test_sweep import cheap_train
 
@@ -36,6 +36,7 @@ ENVIRONMENT = {
         ("title", "with sk-proj-0123456789abcdefghij"),
         ("title", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.c2lnbmF0dXJl"),
         ("api_key", "short"),
+        ("AWS_SECRET_ACCESS_KEY", "short"),
         ("hf_token", "short"),
         ("title", f"a word of the environment: {IN_ENVIRONMENT}"),
     ],
@@ -56,10 +57,37 @@ def test_what_is_refused_is_told_by_its_key_alone(name, value, monkeypatch):
         ("file", "https://host/x.json?download=true"),
         ("title", "basic arithmetic, by the bearer of tokens"),
         ("token", ""),
+        ("outputs", "/data/hf_cache_llama3_2_1b_instruct"),
+        ("model", "/mnt/sk-experiments-2025-run-07/trees"),
+        ("file", "pypi-downloads-2024-dataset.jsonl"),
+        ("file", "https://host/x?design=1&author=me&tokenizer=x"),
+        ("model", "meta-llama/Llama-3.2-1B-Instruct"),
+        ("outputs", "/home/martin/keys/experiments/runs"),
+        ("backend", "kubernetes"),
+        ("says", "not-needed"),
     ],
 )
-def test_what_configs_hold_is_no_secret(name, value):
+def test_what_configs_hold_is_no_secret(name, value, monkeypatch):
+    ordinary = {
+        "TOKENIZER_NAME": "meta-llama/Llama-3.2-1B-Instruct",
+        "KEY_DIR": "/home/martin/keys/experiments",
+        "GIT_AUTHOR_NAME": "martin",
+        "VAULT_AUTH_METHOD": "kubernetes",
+        "OPENAI_API_KEY": "not-needed",
+    }
+    for variable, told in ordinary.items():
+        monkeypatch.setenv(variable, told)
+    assert without_credentials(value) == value
     assert not list(credentials({name: value}))
+
+
+def test_what_libraries_say_stays_readable(monkeypatch):
+    monkeypatch.setenv("SOME_SERVICE_TOKEN", IN_ENVIRONMENT)
+    said = "hf_hub_download() with HF_HUB_ENABLE_HF_TRANSFER=1, engine.api_key_env=OPENAI_API_KEY"
+    assert without_credentials(said) == said
+    told = f"get https://me:word@host/x?a=1&api_key={IN_URL} {IN_ENVIRONMENT}, {TOKEN}"
+    kept = "get https://[removed]@host/x?a=1&api_key=[removed] [removed], [removed]"
+    assert without_credentials(told) == kept
 
 
 def test_no_config_of_ours_is_refused():

@@ -110,7 +110,7 @@ def test_seeds_of_other_settings_are_stale_and_not_averaged(run, tmp_path, monke
 
 def test_a_changed_file_that_asks_for_the_same_makes_nothing_stale(run, tmp_path, monkeypatch):
     run("recipe=sft", correct=40)
-    monkeypatch.setattr(sweep, "configs", lambda _: "changed")
+    monkeypatch.setattr(sweep, "configs", lambda: "changed")
     run("recipe=dpo", correct=30)
     assert "stale" not in line(tmp_path, "SFT")
 
@@ -123,7 +123,7 @@ def test_a_changed_input_file_makes_its_rows_stale(run, tmp_path):
     run("recipe=dpo", *told, correct=30)
     assert "stale" not in line(tmp_path, "SFT")
     annotations.write_text("{}\n{}\n")
-    sweep.configs.cache_clear()
+    sweep.state_of.cache_clear()
     sweep.current_key.cache_clear()
     run("recipe=dpo", *told, correct=30)
     assert "stale" in line(tmp_path, "SFT") and "stale" not in line(tmp_path, "+ DPO")
@@ -171,6 +171,44 @@ def test_half_way_the_command_draws_what_is_there_and_tells_what_is_not(
     drawn = {path.name for path in folder.iterdir() if path.suffix in (".png", ".svg")}
     assert drawn == {"table.png", "table.svg", "no_answer.png", "no_answer.svg"}
     assert (folder / "no_answer.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_without_any_result_stays_one(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("marco.reporting.table.draw_figures", draw_figures)
+    with pytest.raises(UserError, match="did not finish"):
+        run("recipe=sft")
+    (folder,) = (tmp_path / "table").iterdir()
+    spec = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps(spec | {"figures": ["sweep", "error_classes"]}))
+    (folder / "error_classes.csv").write_text("of scores that were deleted")
+    monkeypatch.chdir(folder)
+    for _ in range(2):  # from within it, too
+        assert main(["."]) == 0
+        assert "failed (seed 0): the student did not finish" in capsys.readouterr().out
+    assert (folder / "sweep.json").is_file() and not (folder / "error_classes.csv").exists()
+
+
+def test_files_that_are_gone_make_nothing_stale(run, tmp_path):
+    annotations = tmp_path / "annotations.jsonl"
+    annotations.write_text("{}\n")
+    run("recipe=sft", f"data.annotations={annotations}", correct=40)
+    annotations.unlink()
+    sweep.state_of.cache_clear()
+    (folder,) = (tmp_path / "table").iterdir()
+    assert "stale" not in sweep.tabulate(folder)
+
+
+def test_status_tells_a_row_with_a_current_seed_as_finished(run, tmp_path, monkeypatch, capsys):
+    run("recipe=sft", "seed=0", correct=40)
+    run("recipe=dpo", "seed=0", correct=40)
+    monkeypatch.setitem(experiment.pipeline.REVISIONS, "student", 99)
+    for cached in (sweep.configs, sweep.current_key):
+        cached.cache_clear()
+    run("recipe=sft", "seed=1", correct=60)
+    assert main(["status", str(tmp_path)]) == 0
+    assert "1 of 8 rows finished, 1 stale" in capsys.readouterr().out
+    for cached in (sweep.configs, sweep.current_key):
+        cached.cache_clear()
 
 
 def test_a_row_that_fails_is_told_and_tried_again_where_that_is_asked(run, tmp_path):

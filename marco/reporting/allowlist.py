@@ -6,6 +6,7 @@ And what may not even come into a config, since configs are written down everywh
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 _SECRET_NAME = re.compile(
@@ -44,17 +45,23 @@ _PASSWORD = re.compile(  # of an address, before its host or in its query
     r"|[?&][^=&\s]{0,40}(?:key|token|secret|passw|auth|sig)[^=&\s]{0,40}=([^&\s]+)",
     re.I,
 )
-# What no config needs: stricter than the above, since a run is refused for it.
+# What no config and no error needs: narrower than the above, since runs are refused for it, and
+# what a library says must stay readable.
 _CREDENTIALS = re.compile(
-    r"(?i:https?)://[^/\s@]+@|://[^/\s@:]+:[^/\s@]+@"
-    r"|[?&][^=&\s]*(?i:key|token|secret|passw|auth|sig)[^=&\s]*=[^&\s]"
-    r"|\b(?:hf_|gh[po]_|github_pat_|glpat-|xox[abprs]-|pypi-|sk-)(?=[\w-]*\d)[\w-]{20,}"
-    r"|\bAKIA[A-Z0-9]{12,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.|-----BEGIN ",
+    r"(?i:(?<=https://)|(?<=http://))[^/\s@]+(?=@)|(?<=://)[^/\s@:]+:[^/\s@]+(?=@)"
+    r"|(?P<query>[?&](?:[\w.-]*[_-])?"
+    r"(?i:api_?key|key|token|secret|sig|signature|credential|password|passwd|auth)=)[^&\s\"'<>]+"
+    r"|\b(?:hf_|gh[po]_|sk-)[A-Za-z0-9]{20,}|\bsk-(?:proj|ant|svcacct)-[\w-]{20,}"
+    r"|\b(?:github_pat_|glpat-|xox[abprs]-|pypi-Ag)[\w-]{20,}"
+    r"|\bAKIA[A-Z0-9]{12,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----",
 )
-_CREDENTIAL_NAME = re.compile(r"(?:^|_)(?:api_?key|token|passw(?:or)?d|secret)$", re.I)
+_CREDENTIAL_NAME = re.compile(
+    r"(?:^|_)(?:(?:api_?|access_|secret_|private_)key|token|passw(?:or)?d|passphrase|secret)$", re.I
+)
 _REMOVED = "[removed]"
 _SHORTEST_SECRET = 6  # characters; shorter values match by chance
-_SHORTEST_REFUSED = 16  # of the environment's, below which a config's own words might be meant
+_SHORTEST_CREDENTIAL = 12  # of the environment's, below which ordinary words might be meant
 
 
 def allowed(settings: Mapping[str, Any], *, sections: Sequence[str]) -> dict[str, Any]:
@@ -113,13 +120,26 @@ def credentials(values: Any, place: str = "") -> Iterator[str]:
             yield from credentials(value, place)
     elif isinstance(values, str) and values:
         name = place.rpartition(".")[2]
-        known = (s for s in _environment_secrets() if len(s) >= _SHORTEST_REFUSED)
-        if (
-            _CREDENTIAL_NAME.search(name)
-            or _CREDENTIALS.search(values)
-            or any(secret in values for secret in known)
-        ):
+        if _CREDENTIAL_NAME.search(name) or without_credentials(values) != values:
             yield place
+
+
+def without_credentials(text: str) -> str:
+    """The text with `[removed]` for what is surely a password, a token or a key."""
+    for secret in _environment_credentials(tuple(os.environ.items())):
+        text = text.replace(secret, _REMOVED)
+    return _CREDENTIALS.sub(lambda found: (found["query"] or "") + _REMOVED, text)
+
+
+@cache
+def _environment_credentials(environment: tuple[tuple[str, str], ...]) -> list[str]:
+    """Values of variables that are named as credentials, and passwords of addresses."""
+    found = {password for _, value in environment for password in _long(_passwords(value))}
+    for name, value in environment:
+        is_long = len(value) >= _SHORTEST_CREDENTIAL
+        if is_long and _CREDENTIAL_NAME.search(name) and not os.path.exists(value):
+            found.add(value)
+    return sorted(found, key=len, reverse=True)
 
 
 def _secrets_of(values: Any, *, is_secret: bool = False) -> Iterator[str]:

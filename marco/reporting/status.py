@@ -120,8 +120,8 @@ def _table(folder: Path) -> dict[str, Any]:
     scores = [Path(record.scores) for record in kept if record.scores]
     of_rows = [_lineage(path) for path in scores if (path / MANIFEST).is_file()]
     together = {key: seconds for row in of_rows for key, seconds in row.items()}
-    stale = {record.row for record in kept if record.scores and record.is_stale}
-    done = {record.row for record in kept if record.scores} - stale
+    done = {record.row for record in kept if record.scores and not record.is_stale}
+    stale = {record.row for record in kept if record.scores} - done
     return {
         "name": folder.name,
         "rows": len(row_names(folder)),

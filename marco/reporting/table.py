@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marco.reporting.figures import FigureName
-from marco.reporting.figures.drawn import KINDS, Scored, draw_figures, figure_grids
+from marco.reporting.figures.drawn import GRIDS, KINDS, Scored, draw_figures, figure_grids
 from marco.reporting.formats import Table, as_json, comma_separated, latex, markdown
 from marco.reporting.grid import Grid
 from marco.reporting.paper import load_paper
 from marco.reporting.picture import picture
 from marco.reporting.results import collect
 from marco.reporting.rows import RowSpec, build_rows, confidence_of
+from marco.reporting.yields import TREES
 
 __all__ = ["RowSpec", "make_table", "write_table"]
 
@@ -62,9 +63,12 @@ def write_table(
         **{file: content.encode() for grid in beside for file, content in grid.files().items()},
     }
     out.mkdir(parents=True, exist_ok=True)
-    for name in left_out:  # none of other results than the table's
-        for kind in (*KINDS, *Grid.KINDS):
-            (out / f"{name}.{kind}").unlink(missing_ok=True)
+    # None of other results than the table's.
+    gone = [f"{figure}.{kind}" for figure in left_out for kind in KINDS]
+    untold = {TREES, *GRIDS} - {grid.name for grid in beside}
+    gone += [f"{grid}.{kind}" for grid in untold for kind in Grid.KINDS]
+    for file in gone:
+        (out / file).unlink(missing_ok=True)
     for file, content in files.items():
         _replace(out / file, content)
     return "\n".join([text, *(grid.markdown() for grid in beside)])

@@ -15,6 +15,7 @@ from marco.search.tree import Tree, read_trees
 from marco.stages import MANIFEST, read_manifest
 from marco.tasks.verdict import CORRECT, WRONG
 
+TREES = "trees"  # what their figures are called
 AT_ONCE = 100  # draws: of a benchmark's 10,000 trees all of them would take 2 GB
 
 
@@ -73,7 +74,7 @@ def tree_grid(rows: Sequence[tuple[str, Path]], *, confidence: float) -> Grid | 
     if not lines:
         return None
     return Grid(
-        name="trees",
+        name=TREES,
         title="The trees behind the rows",
         heads=(
             *("row", "trees", "solved, %", "correct chains per 1,000 tokens"),
