@@ -11,7 +11,7 @@ SECTIONS = {"length": LengthConfig, "pairs": PairsConfig, "data": DataConfig}
 FILES = [
     (path, section)
     for name, section in SECTIONS.items()
-    for path in CONF.glob(f"{name}/*")
+    for path in CONF.glob(f"{name}/*.yaml")
     if "defaults" not in yaml.safe_load(path.read_text())  # part of one: see tests/test_config.py
 ]
 
