@@ -13,37 +13,32 @@ _SECRET_NAME = re.compile(
     r"key|token|secret|passw|passphrase|credential|auth|cookie|bearer|private|signature", re.I
 )
 _COUNT_NAME = re.compile(r"(^|_)tokens(_|$)", re.I)  # max_tokens, tokens_mean: how many, not which
-_SECRET_VALUE = re.compile(
-    r"://[^/\s@]+@"  # a user and password in an address
-    r"|[?&][^=&\s]*(?:key|token|secret|passw|auth|sig)[^=&\s]*="  # or in its query
-    r"|\b(?:bearer|basic)\s+\S"
-    r"|\b(?:sk|hf|ghp|gho|github_pat|glpat|xox[abprs]|pypi)[-_][A-Za-z0-9_-]{12,}"
-    r"|\bAKIA[A-Z0-9]{12,}"
-    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\."  # a JSON web token
-    r"|-----BEGIN ",
-    re.I,
+# Models write texts that are looked through: every repetition that may fail has a bound.
+_QUERY = r"[?&][^=&\s]{0,40}(?:key|token|secret|passw|auth|sig)[^=&\s]{0,40}="  # of an address
+_KEYS = (
+    r"\b(?:sk|hf|ghp|gho|github_pat|glpat|xox[abprs]|pypi)[-_][A-Za-z0-9_-]{12,}",
+    r"\bAKIA[A-Z0-9]{12,}",
+    r"\beyJ[\w-]{8,500}\.[\w-]{8,4000}\.[\w-]*",  # a JSON web token
 )
-# The same in prose, where the words alone are harmless: the first group stays. Models write these
-# texts, so every repetition that may fail has a bound.
+_SECRET_VALUE = re.compile(  # the first: a user and password in an address
+    "|".join((r"://[^/\s@]+@", _QUERY, r"\b(?:bearer|basic)\s+\S", *_KEYS, "-----BEGIN ")), re.I
+)
+# The same in prose, where the words alone are harmless: the first group stays.
 _SECRETS_IN_TEXT = [
     re.compile(pattern, re.I)
     for pattern in (
         r"(://)[^/\s@]+(?=@)",
-        r"([?&][^=&\s]{0,40}(?:key|token|secret|passw|auth|sig)[^=&\s]{0,40}=)[^&\s\"'<>]+",
+        rf"({_QUERY})[^&\s\"'<>]+",
         r"(\b(?:bearer|basic)\s{1,9})(?=[^\s\d]{0,200}\d)[A-Za-z0-9+/_.=-]{16,}",
         r"(\b[\w-]{0,40}(?:api_?key|passw(?:or)?d|client_?secret|secret_?key|(?:access|auth)_?token)"
         r"[\w-]{0,40}[\"']?\s{0,9}[=:]\s{0,9}[\"']?)(?!\[removed)[^\s\"',;&]{6,}",
-        r"()\b(?:sk|hf|ghp|gho|github_pat|glpat|xox[abprs]|pypi)[-_][A-Za-z0-9_-]{12,}",
-        r"()\bAKIA[A-Z0-9]{12,}",
-        r"()\beyJ[\w-]{8,500}\.[\w-]{8,4000}\.[\w-]*",
+        *(f"(){key}" for key in _KEYS),
         r"()-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?!-----END)[\s\S])*"
         r"(?:-----END[A-Z ]*-----)?",
     )
 ]
 _PASSWORD = re.compile(  # of an address, before its host or in its query
-    r"://(?:[^/\s@:]*:)?([^/\s@]+)@"
-    r"|[?&][^=&\s]{0,40}(?:key|token|secret|passw|auth|sig)[^=&\s]{0,40}=([^&\s]+)",
-    re.I,
+    rf"://(?:[^/\s@:]*:)?([^/\s@]+)@|{_QUERY}([^&\s]+)", re.I
 )
 # What no config and no error needs: narrower than the above, since runs are refused for it, and
 # what a library says must stay readable.

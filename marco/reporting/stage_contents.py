@@ -22,6 +22,7 @@ from marco.reporting.samples import FILE as SAMPLES
 from marco.search.tree import Tree, read_trees
 from marco.stages import MANIFEST, read_manifest
 from marco.training.live import Following
+from marco.training.pairs_csv import read_pairs
 from marco.viewer.export import tree_page
 
 OTHER_AXES = ("validation/", "samples/")  # figures of training that are not of its own batches
@@ -30,7 +31,7 @@ TEXTS = ("prompt", "response", "answer", "gold")
 # Files of a stage that tell where things lie on this machine, or are of use only to go on from.
 LEFT_OUT = {"config.yaml", MANIFEST, "journal"}
 PLACES = 64  # of a density
-PAIRS, TENTHS = "pairs.csv", 10
+TENTHS = 10  # of the pairs, by their difference of lengths
 Line = tuple[int, dict[str, float]]  # step, figures
 Curve = tuple[str, int, dict[str, float]]  # axis, place on it, metrics
 
@@ -112,14 +113,13 @@ def _over_tokens(folder: Path) -> Iterator[Curve]:
 def _over_lengths(folder: Path) -> Iterator[Curve]:
     """The mean margin of preference pairs by their difference of lengths, in tenths of them."""
     student = _student_of(folder)
-    path = student / PAIRS if student else None
-    if path is None or not path.is_file():
+    if student is None:
         return
-    with path.open(encoding="utf-8", newline="") as file:
-        pairs = sorted(
-            (float(pair["length_difference_tokens"]), float(pair["margin_nats"]))
-            for pair in csv.DictReader(file)
-        )
+    try:
+        lines = read_pairs(student)
+    except UserError:  # what else the scores tell is logged all the same
+        return
+    pairs = sorted((pair["length_difference_tokens"], pair["margin_nats"]) for pair in lines)
     for i in range(TENTHS):
         part = pairs[i * len(pairs) // TENTHS : (i + 1) * len(pairs) // TENTHS]
         if part:

@@ -27,6 +27,7 @@ from marco.training.data_module import ChainDataModule, Packer, Sizes, Step, Ste
 from marco.training.examples import Example, ExampleSet, by_prompt, read_examples
 from marco.training.live import LiveLog
 from marco.training.module import ChainModule
+from marco.training.pairs_csv import FILE as PAIRS
 from marco.training.reference import Reference, reference_logps
 from marco.training.samples import Probe, sample
 from marco.training.strategies import gather, strategy_of
@@ -122,7 +123,7 @@ def train_student(
         save_student(module.model, tokenizer, out, dtype=trainer.save_dtype)
         if module.pairs_seen:
             # By row: of several devices the order within a step is another.
-            _write_lines(out / "pairs.csv", [line for _, line in sorted(module.pairs_seen.items())])
+            _write_lines(out / PAIRS, [line for _, line in sorted(module.pairs_seen.items())])
         _write_log(out, module.history, metrics)
         watch.live.end()
     return metrics

@@ -1,6 +1,5 @@
 """Preference pairs as the page takes them: segments of text that say what the loss does there."""
 
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from marco.data.pairs import shared_prefix
 from marco.errors import UserError
 from marco.lineage import CONFIG, order_of
 from marco.stages import read_manifest
+from marco.training.pairs_csv import FILE, read_pairs
 
 MaskScope = Literal["none", "preference", "sft", "all"]
 COMPARED_WORDS = 4000  # of both chains together; beyond that the difference is not marked
@@ -105,11 +105,9 @@ class Pairs:
         """By row: what each student's training logged of it."""
         found: dict[int, list[dict[str, Any]]] = {}
         for student in self.students:
-            with (student / "pairs.csv").open(encoding="utf-8", newline="") as file:
-                for line in csv.DictReader(file):
-                    told = {name: float(line[name]) for name in line if name not in ("row", "step")}
-                    own = {"student": student.name, "step": int(line["step"]), **told}
-                    found.setdefault(int(line["row"]), []).append(own)
+            for told in read_pairs(student):
+                row, step = int(told.pop("row")), int(told.pop("step"))
+                found.setdefault(row, []).append({"student": student.name, "step": step, **told})
         return found
 
     def page(self, *, tree: str, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
@@ -238,7 +236,7 @@ def pairs_of_trees(folder: Path) -> Path | None:
 
 def students_of(dataset: Path) -> list[Path]:
     """The students that learnt a dataset and kept what they logged of its pairs."""
-    return [path for path in _made_from(dataset, "student") if (path / "pairs.csv").is_file()]
+    return [path for path in _made_from(dataset, "student") if (path / FILE).is_file()]
 
 
 def _made_from(folder: Path, kind: str) -> list[Path]:

@@ -24,6 +24,7 @@ from marco.reporting.row_watch import watch
 from marco.search.tree import Node, Tree, write_trees
 from marco.stages import MANIFEST, Stage, _seal, hidden
 from marco.training.live import LiveLog
+from marco.training.pairs_csv import COLUMNS
 
 from ..test_config import checked
 
@@ -144,9 +145,8 @@ def _student(folder: Path, text: str) -> None:
     (folder / "metrics.csv").write_text("\n".join(["step,loss,validation/loss", *lines]) + "\n")
     last = {"steps": STEPS, "last/loss": 1 / STEPS, "last/margin_length_correlation": -0.25}
     (folder / "metrics.json").write_text(json.dumps(last))
-    pairs = [f"{i},{(i - 9.5) / 10},{i - 10}" for i in range(20)]
-    head = "row,margin_nats,length_difference_tokens"
-    (folder / "pairs.csv").write_text("\n".join([head, *pairs]) + "\n")
+    pairs = [f"{i},1,{(i - 9.5) / 10},{i - 10},{50 + i},60,0.1,0.2" for i in range(20)]
+    (folder / "pairs.csv").write_text("\n".join([",".join(COLUMNS), *pairs]) + "\n")
     (folder / "model.safetensors").write_bytes(b"weights" * 100)
 
 

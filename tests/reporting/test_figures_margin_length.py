@@ -11,7 +11,7 @@ from marco.reporting.figures.margin_length import (
     Pairs,
     interval,
     margin_length_scatter,
-    read_pairs,
+    pairs_of,
 )
 from marco.reporting.results import collect
 from marco.reporting.table import RowSpec
@@ -68,7 +68,7 @@ def test_pairs_are_found_by_the_student_that_scores_are_of(trained, score):
     points = [(-2, 1.0), (4, 2.5)]
     folders = [trained("dpo", points, seed=1), trained("dpo", [(0, -1.0)]), trained("sft", None)]
     rows = [RowSpec("base", "base"), RowSpec("sft", "SFT"), RowSpec("dpo", "+ DPO")]
-    found, confidence = read_pairs(rows, collect([*folders, score("base", correct=1)]))
+    found, confidence = pairs_of(rows, collect([*folders, score("base", correct=1)]))
     assert confidence == 0.95
     assert [(one.row, one.title, one.seed) for one in found] == [
         ("dpo", "+ DPO", s) for s in (0, 1)
@@ -79,14 +79,14 @@ def test_pairs_are_found_by_the_student_that_scores_are_of(trained, score):
 def test_what_is_not_there_is_told(trained):
     rows = [RowSpec("dpo", "+ DPO")]
     with pytest.raises(UserError, match="no row's student has a pairs.csv beside it: train one"):
-        read_pairs(rows, collect([trained("dpo", None)]))
+        pairs_of(rows, collect([trained("dpo", None)]))
     with pytest.raises(UserError, match="pairs.csv holds no pair: train again"):
-        read_pairs(rows, collect([trained("dpo", [], seed=1)]))
+        pairs_of(rows, collect([trained("dpo", [], seed=1)]))
     folder = trained("dpo", [(1, 1.0)], seed=2)
     student = next(folder.parents[1].glob("student-dpo-2"))
     (student / "pairs.csv").write_text("row,step\n1,2\n")
     with pytest.raises(UserError, match="pairs.csv holds no margins and lengths of pairs"):
-        read_pairs(rows, collect([folder]))
+        pairs_of(rows, collect([folder]))
     with pytest.raises(UserError, match="t: there are no pairs to show"):
         margin_length_scatter("t", [], confidence=0.95)
 

@@ -1,6 +1,5 @@
 """The pairs of the last epoch as a file beside the log: by hand, killed, and on two devices."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,18 @@ import pytest
 from marco.training import fit
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.figures import PairFigures, pair_line
+from marco.training.pairs_csv import COLUMNS, read_pairs
 
 from .test_devices import by_fork, write_order
 from .test_fit import history, preference, reference, train
 
 Settings = Callable[..., TrainerConfig]
-COLUMNS = ["row", "step", "margin_nats", "length_difference_tokens"]
-COLUMNS += ["chosen_tokens", "rejected_tokens", "chosen_reward", "rejected_reward"]
-
-
-def lines(folder: Path) -> list[dict[str, float]]:
-    with (folder / "pairs.csv").open(encoding="utf-8", newline="") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def test_a_line_by_hand():
     pair = PairFigures(row=3, chosen=2.0, rejected=-0.5, chosen_tokens=9, rejected_tokens=14)
     line = pair_line(pair, step=7, scale=0.1)
-    assert list(line) == COLUMNS
+    assert list(line) == list(COLUMNS)
     assert list(line.values()) == pytest.approx([3, 7, 2.5, -5, 9, 14, 0.2, -0.05])
 
 
@@ -36,7 +29,7 @@ def test_each_pair_has_the_line_of_its_last_step(
 ):
     ref, out = reference(start, pairs_folder, tmp_path / "ref"), tmp_path / "out"
     train(start, pairs_folder, out, trainer=settings(epochs=3), reference=ref, loss=preference())
-    found, log = lines(out), history(out)
+    found, log = read_pairs(out), history(out)
     assert [line["row"] for line in found] == list(range(8))
     # 8 pairs in steps of 3 are 3 steps an epoch: the last three of nine.
     assert {line["step"] for line in found} == {7, 8, 9} and len(log) == 9
@@ -117,7 +110,9 @@ def test_the_first_of_two_devices_writes_the_pairs_of_both(
     inputs = {"start": start, "dataset": pairs_folder, "reference": ref}
     write_order(tmp_path / "two", settings(devices=2, **common), inputs)
     assert by_fork(tmp_path / "two") == [0, 0]
-    for ours, theirs in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+    for ours, theirs in zip(
+        read_pairs(tmp_path / "one"), read_pairs(tmp_path / "two"), strict=True
+    ):
         assert theirs == pytest.approx(ours, abs=1e-4)
 
 
@@ -134,5 +129,5 @@ def test_a_loss_without_beta_has_log_ratios_as_rewards(
         reference=ref,
         loss=LossConfig.model_validate(loss),
     )
-    for line in lines(tmp_path / "out"):
+    for line in read_pairs(tmp_path / "out"):
         assert line["chosen_reward"] - line["rejected_reward"] == pytest.approx(line["margin_nats"])

@@ -16,7 +16,7 @@ from marco.reporting.figures.lengths import (
     of_scores,
     of_trees,
 )
-from marco.reporting.figures.margin_length import margin_length_scatter, read_pairs
+from marco.reporting.figures.margin_length import margin_length_scatter, pairs_of
 from marco.reporting.figures.no_answer import no_answer_bars
 from marco.reporting.figures.sweep import read_places, sweep_curves, sweep_of
 from marco.reporting.figures.test_at import read_curves, tries_curves, tries_grid
@@ -117,7 +117,7 @@ def _error_classes(scored: Scored) -> Figure:
 
 
 def _margin_length(scored: Scored) -> Figure:
-    pairs, confidence = read_pairs(scored.rows, scored.results)
+    pairs, confidence = pairs_of(scored.rows, scored.results)
     return margin_length_scatter(scored.table.name, pairs, confidence=confidence)
 
 

@@ -3,11 +3,9 @@
 A student that tells chosen from rejected by their lengths has its pairs along a slope.
 """
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import NormalDist, correlation, linear_regression
 from typing import Any
 
@@ -19,8 +17,8 @@ from marco.errors import UserError
 from marco.reporting.figures import style
 from marco.reporting.results import Result, student_behind
 from marco.reporting.rows import RowSpec, confidence_of
+from marco.training.pairs_csv import FILE, read_pairs
 
-FILE = "pairs.csv"
 MANY = 2000  # points from which on an SVG holds them as a picture: as shapes they would fill it
 CROWD = 400  # points from which on they are drawn smaller and paler
 MARKERS = ("o", "^", "s")
@@ -53,7 +51,7 @@ class Pairs:
         return sum(margin > 0 for margin in self.margins) / len(self.margins)
 
 
-def read_pairs(
+def pairs_of(
     rows: Sequence[RowSpec], results: Sequence[Result]
 ) -> tuple[list[Pairs], float | None]:
     """The pairs of the students that the results are of, rows and seeds in their order.
@@ -65,16 +63,15 @@ def read_pairs(
     for row in rows:
         for result in sorted(results, key=lambda result: result.seed):
             student = student_behind(result) if result.row == row.recipe else None
-            if student is not None and (student / FILE).is_file():
-                margins, differences = _read(student / FILE)
-                pairs = Pairs(
+            if student is not None and (pairs := read_pairs(student)):
+                one = Pairs(
                     row=row.recipe,
                     title=row.title,
                     seed=result.seed,
-                    margins=margins,
-                    differences=differences,
+                    margins=tuple(pair["margin_nats"] for pair in pairs),
+                    differences=tuple(pair["length_difference_tokens"] for pair in pairs),
                 )
-                found.append(pairs)
+                found.append(one)
     if not found:
         raise UserError(
             f"no row's student has a {FILE} beside it: train one on preference pairs (students of "
@@ -125,21 +122,6 @@ def margin_length_scatter(name: str, pairs: Sequence[Pairs], *, confidence: floa
         handles=_legend(pairs), loc="outside lower left", ncols=3, frameon=False, fontsize=9
     )
     return figure
-
-
-def _read(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        margins = tuple(float(row["margin_nats"]) for row in rows)
-        differences = tuple(float(row["length_difference_tokens"]) for row in rows)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} holds no margins and lengths of pairs: train again") from error
-    if not rows:
-        raise UserError(f"{path} holds no pair: train again")
-    return margins, differences
 
 
 def _title(own: Sequence[Pairs], confidence: float | None) -> str:
