@@ -152,6 +152,7 @@ def conservative(pairs: PairLogps, *, beta: Positive, epsilon: FlipRate) -> "Ten
 
     Least at beta h = log((1-epsilon)/epsilon), so the margin stays bounded; epsilon is the share of
     labels taken to be swapped. Equation 3 of conservative DPO (cDPO), ericmitchell.ai/cdpo.pdf.
+    Some trainers take a `label_smoothing` with plain DPO and ignore it: TRL 1.16's `sigmoid` does.
     """
     logit = beta * pairs.h
     return -(1 - epsilon) * _log_sigmoid(logit) - epsilon * _log_sigmoid(-logit)

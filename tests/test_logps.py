@@ -1,6 +1,8 @@
 """Packed log-probabilities against separate forwards: values and all gradients, in float64."""
 
+import math
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention.flex_attention import flex_attention
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from marco.logps import chain_logps
+from marco.logps import TILE, TargetLogps, chain_logps
 from marco.training import tree_attention
+from marco.training.fused import fuse
 from marco.training.tree_batch import TokenChain, TreeBatch
 
 SIZES = {
@@ -35,7 +39,8 @@ class DoubleNorm(nn.Module):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon)
 
 
-def tiny(kind: str, *, tied: bool) -> nn.Module:
+def tiny(kind: str, *, tied: bool, fused: bool = False) -> nn.Module:
+    """Of the library's modules but for the norms, or with all of ours that training uses."""
     torch.manual_seed(0)
     if kind == "llama":
         model = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied))
@@ -44,7 +49,7 @@ def tiny(kind: str, *, tied: bool) -> nn.Module:
     model = model.double()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
-    in_double(model)
+    fuse(model) if fused else in_double(model)
     return model
 
 
@@ -60,6 +65,11 @@ MODELS = {
     "llama": tiny("llama", tied=False),
     "llama tied": tiny("llama", tied=True),
     "qwen2": tiny("qwen2", tied=False),
+}
+FUSED = {
+    "llama": tiny("llama", tied=False, fused=True),
+    "llama tied": tiny("llama", tied=True, fused=True),
+    "qwen2": tiny("qwen2", tied=False, fused=True),
 }
 
 
@@ -78,19 +88,19 @@ def separate_logps(model: nn.Module, chains: list[TokenChain]) -> torch.Tensor:
 
 
 def assert_equal_to_separate(
-    model: nn.Module, chains: list[TokenChain], tile: tuple[int, int]
+    model: nn.Module, chains: list[TokenChain], tile: tuple[int, int], *, twin: nn.Module
 ) -> None:
+    """Log-probabilities and gradients of `model`, packed, and of `twin`, chain by chain."""
     torch.manual_seed(1)
     model.set_attn_implementation(tree_attention.NAME)
     packed = chain_logps(model, TreeBatch.pack(chains), tile=tile)
     # A random weight per token: each value has its own part in the gradients.
     weights = torch.randn_like(packed)
-    separate = separate_logps(model, chains)
+    separate = separate_logps(twin, chains)
     torch.testing.assert_close(packed, separate, rtol=0, atol=1e-9)
-    parameters = list(model.parameters())
     for ours, theirs in zip(
-        torch.autograd.grad((packed * weights).sum(), parameters),
-        torch.autograd.grad((separate * weights).sum(), parameters),
+        torch.autograd.grad((packed * weights).sum(), list(model.parameters())),
+        torch.autograd.grad((separate * weights).sum(), list(twin.parameters())),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
@@ -111,13 +121,18 @@ TREES = [
 
 
 @pytest.mark.parametrize("kept_weights", [0, 2**24])
+@pytest.mark.parametrize("models", [MODELS, FUSED], ids=["plain", "fused"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("tile", [(1, 1000), (3, 4), (1000, 1), (1000, 1000)])
 def test_packed_trees_equal_separate_forwards(
-    name: str, tile: tuple[int, int], kept_weights: int, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    models: dict[str, nn.Module],
+    tile: tuple[int, int],
+    kept_weights: int,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(tree_attention, "KEPT_WEIGHTS", kept_weights)
-    assert_equal_to_separate(MODELS[name], TREES, tile)
+    assert_equal_to_separate(models[name], TREES, tile, twin=MODELS[name])
 
 
 @pytest.mark.parametrize("name", ["llama", "llama tied"])
@@ -190,7 +205,7 @@ def test_any_forest_equals_separate_forwards(
         patch.setattr(tree_attention, "MIN_ROWS", rows)
         patch.setattr(tree_attention, "MAX_ROWS", 2 * rows)
         patch.setattr(tree_attention, "KEPT_WEIGHTS", kept_weights)
-        assert_equal_to_separate(MODELS[name], chains, tile)
+        assert_equal_to_separate(FUSED[name], chains, tile, twin=MODELS[name])
 
 
 @settings(max_examples=20, deadline=None)
@@ -226,3 +241,31 @@ def test_a_second_backward_adds_to_the_gradient_of_a_leaf_in_place():
     sums[1].backward()
     assert leaf.grad.data_ptr() == place
     torch.testing.assert_close(leaf.grad, apart[0] + apart[1], rtol=0, atol=1e-12)
+
+
+class Largest(TorchDispatchMode):
+    """The most elements of any tensor that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(one, torch.Tensor):
+                self.elements = max(self.elements, one.numel())
+        return made
+
+
+def test_no_more_logits_exist_at_once_than_a_tile_of_them():
+    rows, width, vocabulary = 64, 4, 512
+    hidden = torch.randn(rows, width, requires_grad=True)
+    weight = torch.randn(vocabulary, width, requires_grad=True)
+    targets = torch.arange(rows).repeat_interleave(2)
+    ids = torch.randint(vocabulary, (2 * rows,))
+    for tile, most in (((8, 16), vocabulary * width), ((rows, vocabulary), rows * vocabulary)):
+        with Largest() as seen:
+            TargetLogps.apply(hidden, weight, None, targets, ids, tile).sum().backward()
+        assert seen.elements == most
+    assert math.prod(TILE) * 4 == 2**24  # bytes

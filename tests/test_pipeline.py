@@ -19,6 +19,9 @@ STAGES = {
     "trees": pipeline.trees,
     "pairs": pipeline.pair_data,
     "sft": pipeline.sft_student,
+    "reference": lambda config: pipeline.reference(
+        config, pipeline.sft_student(config), pipeline.pair_data(config)
+    ),
     "student": pipeline.student,
     "scores": lambda config: pipeline.scores(config, pipeline.student(config)),
 }
@@ -41,11 +44,13 @@ def as_it_comes() -> Config:
         ("decoding.tensor_parallel=2", set()),
         ("cluster.threads=1", set()),
         ("logger=none", set()),
-        ("length.dpo.bucket=longest", {"pairs", "student", "scores"}),
+        ("length.dpo.bucket=longest", {"pairs", "reference", "student", "scores"}),
         ("loss.alpha=0.5", {"student", "scores"}),
+        ("loss.mask=none", {"student", "scores"}),
+        ("loss=simpo", {"student", "scores"}),
         ("trainer.preference.learning_rate=1e-7", {"student", "scores"}),
-        ("trainer.sft.learning_rate=1e-7", {"sft", "student", "scores"}),
-        ("seed=1", {"sft", "student", "scores"}),
+        ("trainer.sft.learning_rate=1e-7", {"sft", "reference", "student", "scores"}),
+        ("seed=1", {"sft", "reference", "student", "scores"}),
         ("decoding.max_tokens=7", {"scores"}),
         ("task.response_tokens=7", {"scores"}),
         ("split=validation", {"scores"}),

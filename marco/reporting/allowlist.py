@@ -14,14 +14,24 @@ _SECRET_NAME = re.compile(
 )
 _COUNT_NAME = re.compile(r"(^|_)tokens(_|$)", re.I)  # max_tokens, tokens_mean: how many, not which
 # Models write texts that are looked through: every repetition that may fail has a bound.
-_QUERY = r"[?&][^=&\s]{0,40}(?:key|token|secret|passw|auth|sig)[^=&\s]{0,40}="  # of an address
+_NAMED = r"(?:key|token|secret|passw|auth|sig)"
+_QUERY = rf"[?&][^=&\s]{{0,40}}{_NAMED}[^=&\s]{{0,40}}="  # of an address
 _KEYS = (
     r"\b(?:sk|hf|ghp|gho|github_pat|glpat|xox[abprs]|pypi)[-_][A-Za-z0-9_-]{12,}",
     r"\bAKIA[A-Z0-9]{12,}",
-    r"\beyJ[\w-]{8,500}\.[\w-]{8,4000}\.[\w-]*",  # a JSON web token
 )
-_SECRET_VALUE = re.compile(  # the first: a user and password in an address
-    "|".join((r"://[^/\s@]+@", _QUERY, r"\b(?:bearer|basic)\s+\S", *_KEYS, "-----BEGIN ")), re.I
+_SECRET_VALUE = re.compile(  # of a config, which no model writes
+    "|".join(
+        (
+            r"://[^/\s@]+@",  # a user and password in an address
+            rf"[?&][^=&\s]*{_NAMED}[^=&\s]*=",
+            r"\b(?:bearer|basic)\s+\S",
+            *_KEYS,
+            r"\beyJ[\w-]{8,}\.[\w-]{8,}\.",  # a JSON web token
+            "-----BEGIN ",
+        )
+    ),
+    re.I,
 )
 # The same in prose, where the words alone are harmless: the first group stays.
 _SECRETS_IN_TEXT = [
@@ -33,6 +43,7 @@ _SECRETS_IN_TEXT = [
         r"(\b[\w-]{0,40}(?:api_?key|passw(?:or)?d|client_?secret|secret_?key|(?:access|auth)_?token)"
         r"[\w-]{0,40}[\"']?\s{0,9}[=:]\s{0,9}[\"']?)(?!\[removed)[^\s\"',;&]{6,}",
         *(f"(){key}" for key in _KEYS),
+        r"()\beyJ[\w-]{8,500}\.[\w-]{8,4000}\.[\w-]*",
         r"()-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?!-----END)[\s\S])*"
         r"(?:-----END[A-Z ]*-----)?",
     )

@@ -16,7 +16,7 @@ from marco.errors import UserError
 from marco.failpoints import cross
 
 FILE = "checkpoint.pt"
-SCHEMA = 4
+SCHEMA = 5
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
@@ -71,7 +71,10 @@ def load(folder: Path, *, run: str, strategy: str) -> dict[str, Any] | None:
 
 
 def state_of(module: Any, *, run: str) -> dict[str, Any]:
-    """All that a run's next steps depend on: weights, optimiser, schedule, generators, log."""
+    """All that a run's next steps depend on: weights, optimiser, schedule, log.
+
+    No generators: each step's order and dropout depend on the seed and its number alone.
+    """
     optimizer = module.optimizers().optimizer
     if module.settings.strategy == "fsdp":
         weights, moments = get_state_dict(module, optimizer, options=_WHOLE)
@@ -84,10 +87,6 @@ def state_of(module: Any, *, run: str) -> dict[str, Any]:
         "optimizer": moments,
         "schedule": module.lr_schedulers().state_dict(),
         "history": module.history,
-        "generators": {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        },
     }
 
 
@@ -109,9 +108,6 @@ def restore(module: Any, state: Mapping[str, Any]) -> None:
         optimizer.load_state_dict(state["optimizer"])
     module.lr_schedulers().load_state_dict(state["schedule"])
     module.history[:] = state["history"]
-    torch.set_rng_state(state["generators"]["cpu"])
-    if state["generators"]["cuda"]:
-        torch.cuda.set_rng_state_all(state["generators"]["cuda"])
 
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)

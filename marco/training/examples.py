@@ -159,7 +159,8 @@ class _Reader:
         else:
             ids = chat.encode(text)
         told = self.row.get("tokens" if side == "completion" else f"{side}_tokens")
-        if parts and told is not None and told != len(ids):
+        # A count beside `parts`, be they none, is ours; another dataset's may be of anything.
+        if column in self.row and told is not None and told != len(ids):
             raise UserError(
                 f"{self.where}: its {side} chain was counted as {told} tokens, and is {len(ids)} "
                 f"for {chat.source}: the dataset was made with another tokenizer; make it for this "

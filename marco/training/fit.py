@@ -93,6 +93,7 @@ def train_student(
         trainer,
         total_steps=steps.total_steps,
         thirds=length_thirds(data.examples),
+        seed=seed,
     )
     watch = _Watch(
         checkpoints=out / CHECKPOINTS,

@@ -1,6 +1,7 @@
 """A thin Lightning module: one step = all its micro-batches, one update, one row of the log."""
 
 import math
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -39,12 +40,13 @@ class ChainModule(pl.LightningModule):
         *,
         total_steps: int,
         thirds: Mapping[int, str],
+        seed: int,
     ) -> None:
         super().__init__()
         # One step is several backward passes; how many depends on its tokens.
         self.automatic_optimization = False
         self.model, self.loss, self.settings = model, loss, trainer
-        self.total_steps, self.thirds = total_steps, thirds
+        self.total_steps, self.thirds, self.seed = total_steps, thirds, seed
         self.history: list[dict[str, float]] = []
         self.pairs_seen: dict[int, dict[str, float]] = {}
         self.masters: MasterWeights | None = None
@@ -146,6 +148,9 @@ class ChainModule(pl.LightningModule):
             self._step(step)
 
     def _step(self, step: Step) -> None:
+        # What an adapter drops in a step depends on its number and device alone, as the step does.
+        place = f"dropout:{self.seed}:{len(self.history)}:{self.global_rank}"
+        torch.manual_seed(random.Random(place).getrandbits(63))
         # One of each, by configure_optimizers; Lightning types them as any number.
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
@@ -153,8 +158,6 @@ class ChainModule(pl.LightningModule):
         pairs: list[PairFigures] = []
         for part in step.micro_batches:
             terms, own = self.terms(part, step)
-            if not torch.isfinite(terms["loss"]):
-                raise UserError(self._not_finite("loss"))
             self.manual_backward(terms["loss"])
             pairs += own
             for name, value in terms.items():
@@ -170,6 +173,8 @@ class ChainModule(pl.LightningModule):
         if self.shared:
             sums, counts, pairs = self._of_all_devices(sums, counts, pairs)
             self._sum_gradients()
+        if not math.isfinite(sums["loss"]):  # of all devices, so that they end together
+            raise UserError(self._not_finite("loss"))
         norm: Any = self._gradient_norm()
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP's is a share
         if not torch.isfinite(norm):

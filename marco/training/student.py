@@ -1,5 +1,6 @@
 """A student's folder: a plain Hugging Face model that anything can load."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def add_adapter(model: Any, settings: LoraConfig) -> Any:
     """The model with a low-rank adapter; only that is trained. At the start it changes nothing."""
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     config = PeftConfig(
         r=settings.rank,
@@ -52,9 +54,19 @@ def add_adapter(model: Any, settings: LoraConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config).get_base_model()
+        with warnings.catch_warnings():
+            # Of what is refused below.
+            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
+            model = get_peft_model(model, config).get_base_model()
     except ValueError as error:
         raise UserError(f"trainer.lora: {str(error).splitlines()[0]}") from error
+    for layer, name in ((model.lm_head, "head"), (model.model.embed_tokens, "embedding")):
+        if isinstance(layer, BaseTunerLayer):
+            raise UserError(
+                f"trainer.lora.targets: an adapter beside the {name} is not supported, since the "
+                "loss reads that weight by itself: name layers of attention and MLP, or all-linear"
+            )
+    return model
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from marco.logps import chain_logps
 from marco.training import tree_attention
+from marco.training.fused import fuse
 from marco.training.strategies import gather, shard
 from marco.training.tree_batch import TokenChain, TreeBatch
 
@@ -23,6 +24,7 @@ def model() -> LlamaForCausalLM:
     )
     net = LlamaForCausalLM(config).double()
     net.set_attn_implementation(tree_attention.NAME)
+    fuse(net)
     return net
 
 

@@ -18,10 +18,12 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from marco.errors import UserError
 from marco.termination import exit_on_sigterm
 from marco.training import checkpoint, launch
 from marco.training.config import LossConfig, TrainerConfig
 from marco.training.fit import CHECKPOINTS, _Watch, train_student
+from marco.training.module import ChainModule
 from marco.work import Order
 from marco.work import train_student as train_stage
 
@@ -57,8 +59,21 @@ def write_order(
     (out / "config.yaml").write_text(json.dumps(values), encoding="utf-8")
 
 
-def rank(number: int, port: int, out: Path, told_before: int) -> None:
-    """A process as torchrun starts it; the second is told to end between two steps."""
+def rank(number: int, port: int, out: Path, told_before: int, breaks_at: int) -> None:
+    """A process as torchrun starts it; the second is told to end between two steps, or breaks.
+
+    It ends with 2 where there is a line for the person, as a stage's process does.
+    """
+    if number == 1 and breaks_at:
+        terms = ChainModule.terms
+
+        def broken(self: ChainModule, *given: Any) -> Any:
+            found, pairs = terms(self, *given)
+            if len(self.history) + 1 == breaks_at:
+                found["loss"] = found["loss"] * torch.inf
+            return found, pairs
+
+        ChainModule.terms = broken
     if number == 1 and told_before:
         step = _Watch.on_train_batch_start
 
@@ -80,10 +95,14 @@ def rank(number: int, port: int, out: Path, told_before: int) -> None:
         launch.IS_RANK: "1",
     }
     torch.set_num_threads(1)
-    train_stage(Order.read(out))
+    try:
+        train_stage(Order.read(out))
+    except UserError as error:
+        (out / f"told-{number}").write_text(str(error))
+        sys.exit(2)
 
 
-def by_fork(out: Path, *, told_before: int = 0) -> list[int | None]:
+def by_fork(out: Path, *, told_before: int = 0, breaks_at: int = 0) -> list[int | None]:
     """Two ranks, forked from a process that has imported what they need; their exit codes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["marco.training.fit"])
@@ -91,7 +110,8 @@ def by_fork(out: Path, *, told_before: int = 0) -> list[int | None]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ranks = [
-        context.Process(target=rank, args=(number, port, out, told_before)) for number in (0, 1)
+        context.Process(target=rank, args=(number, port, out, told_before, breaks_at))
+        for number in (0, 1)
     ]
     for process in ranks:
         process.start()
@@ -172,6 +192,33 @@ def test_a_signal_to_one_process_ends_both_after_the_same_step(
     undisturbed, told = weights(tmp_path / "undisturbed"), weights(tmp_path / "told")
     for name, weight in undisturbed.items():
         torch.testing.assert_close(told[name], weight, rtol=0, atol=2e-5)
+
+
+def test_a_loss_that_is_not_finite_on_one_device_ends_both_with_a_line(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    inputs = {"start": start, "dataset": sft_folder}
+    write_order(tmp_path / "broken", settings(devices=2), inputs, loss=SFT)
+    assert by_fork(tmp_path / "broken", breaks_at=2) == [2, 2]
+    for number in (0, 1):
+        told = (tmp_path / "broken" / f"told-{number}").read_text()
+        assert told.startswith("the loss is not finite at step 2 of 6; lower")
+
+
+@pytest.mark.slow
+def test_an_adapters_dropout_on_two_devices_goes_on_with_the_same_bits(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings
+):
+    lora = {"rank": 2, "alpha": 4, "dropout": 0.2, "targets": "all-linear"}
+    trainer = settings(devices=2, lora=lora, micro_batch_tokens=90, save_dtype="float32")
+    for name, told_before in (("told", 4), ("undisturbed", 0)):
+        inputs = {"start": start, "dataset": sft_folder}
+        write_order(tmp_path / name, trainer, inputs, loss=SFT)
+        ended = by_fork(tmp_path / name, told_before=told_before)
+        assert ended == [143 if told_before else 0] * 2
+    assert by_fork(tmp_path / "told") == [0, 0]
+    undisturbed, told = weights(tmp_path / "undisturbed"), weights(tmp_path / "told")
+    assert all(torch.equal(told[name], weight) for name, weight in undisturbed.items())
 
 
 def launcher(out: Path, trainer: TrainerConfig) -> None:

@@ -184,6 +184,43 @@ def test_loss_that_is_not_finite_stops_the_run(
         train(broken, sft_folder, tmp_path / "out", trainer=settings())
 
 
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_infinity_stops_the_run_and_no_weight_takes_it(
+    start: Path,
+    sft_folder: Path,
+    tmp_path: Path,
+    settings: Settings,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    terms, steps = module.ChainModule.terms, []
+
+    def broken(self: module.ChainModule, *given: Any) -> Any:
+        found, pairs = terms(self, *given)
+        steps.append(self)
+        if len(self.history) == 2:
+            loss = found["loss"]
+            found["loss"] = loss * math.inf if what == "loss" else Infinite.apply(loss)
+        return found, pairs
+
+    monkeypatch.setattr(module.ChainModule, "terms", broken)
+    with pytest.raises(UserError, match=f"the {what} is not finite at step 3 of 6; lower"):
+        train(start, sft_folder, tmp_path / "out", trainer=settings())
+    assert all(p.isfinite().all() for p in steps[-1].trained)
+
+
+class Infinite(torch.autograd.Function):
+    """The same value, and a gradient that overflows."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: torch.Tensor) -> torch.Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * math.inf
+
+
 def test_folder_that_is_no_model(sft_folder: Path, tmp_path: Path, settings: Settings):
     with pytest.raises(UserError, match="config.json is missing"):
         train(tmp_path, sft_folder, tmp_path / "out", trainer=settings())
@@ -233,12 +270,20 @@ def test_packed_and_unpacked_training_give_the_same_weights_after_20_steps(
     assert apart < 1e-6 < 1e-3 < moved
 
 
+@pytest.mark.parametrize(
+    ("precision", "lora"),
+    [
+        ("64-true", None),
+        ("bf16-master", None),
+        ("bf16-master", {"rank": 2, "alpha": 4, "dropout": 0.2, "targets": "all-linear"}),
+    ],
+)
 def test_gradient_checkpointing_changes_nothing(
-    start: Path, pairs_folder: Path, tmp_path: Path, settings: Settings
+    start: Path, pairs_folder: Path, tmp_path: Path, settings: Settings, precision: str, lora: Any
 ):
-    ref = reference(start, pairs_folder, tmp_path / "ref")
+    ref = reference(start, pairs_folder, tmp_path / "ref", precision)
     for name, checkpointing in (("kept", False), ("again", True)):
-        trainer = settings(gradient_checkpointing=checkpointing)
+        trainer = settings(precision=precision, lora=lora, gradient_checkpointing=checkpointing)
         train(
             start,
             pairs_folder,
@@ -268,6 +313,46 @@ def test_an_adapter_starts_at_the_reference_and_leaves_a_plain_folder(
     assert changed and all(name.split(".")[-2] in ("q_proj", "down_proj") for name in changed)
     for name in changed:
         assert torch.linalg.matrix_rank(trained[name] - first[name], rtol=1e-4) <= 2
+
+
+@pytest.mark.parametrize(("layer", "what"), [("lm_head", "head"), ("embed_tokens", "embedding")])
+def test_an_adapter_that_the_loss_would_not_see_is_refused(
+    start: Path, sft_folder: Path, tmp_path: Path, settings: Settings, layer: str, what: str
+):
+    lora = {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ["q_proj", layer]}
+    with pytest.raises(UserError, match=f"targets: an adapter beside the {what} is not supported"):
+        train(start, sft_folder, tmp_path / "out", trainer=settings(lora=lora))
+
+
+def test_what_steps_share_and_drop_by_hand(start: Path, tmp_path: Path, settings: Settings):
+    # In bytes, and one end token each: prompt 4, chosen 3, rejected 4, of which they share one.
+    # A last token is predicted, but predicts nothing.
+    rows = [
+        {"prompt": "1+1=", "chosen": "22", "rejected": "233"},
+        {"prompt": "1+1=", "chosen": "2", "rejected": "3" * 300},
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ref = tmp_path / "ref"
+    told = write_reference(
+        start=start,
+        dataset=path,
+        out=ref,
+        precision="64-true",
+        micro_batch_tokens=120,
+        max_tokens=200,
+        accelerator="cpu",
+    )
+    assert (told["examples"], told["dropped_too_long"]) == (1, 1)
+    trainer = settings(max_tokens=200)
+    metrics = train(
+        start, path, tmp_path / "out", trainer=trainer, reference=ref, loss=preference()
+    )
+    assert (metrics["examples"], metrics["dropped_too_long"]) == (1, 1)
+    for row in history(tmp_path / "out"):
+        assert row["tokens"] == 3 + 1 + 1 + 1 + 2  # 1+1, =, the shared 2, then 2, and 33
+        assert row["unique_share"] == pytest.approx(8 / (6 + 7))
+        assert row["shared_prefix_share"] == pytest.approx(2 * 1 / (3 + 4))
 
 
 def test_an_adapter_of_layers_that_are_not_there_is_refused(

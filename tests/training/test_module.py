@@ -51,7 +51,7 @@ def terms_and_gradients(
     sizes = Sizes(batch_size=len(data.examples), micro_batch_tokens=10_000, epochs=1)
     (step,) = Steps(data.examples, Packer(loss, reference), sizes, seed=0)
     (part,) = step.micro_batches
-    module = ChainModule(model, loss, settings(), total_steps=1, thirds={})
+    module = ChainModule(model, loss, settings(), total_steps=1, thirds={}, seed=0)
     module.chain_logps = partial(logps, model)
     terms, _ = module.terms(part, step)
     gradients = torch.autograd.grad(terms["loss"], list(model.parameters()))
