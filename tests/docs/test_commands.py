@@ -135,6 +135,12 @@ def test_the_readme_leads_to_the_pages():
         assert target in PAGES["README.md"].links
 
 
+def test_the_readmes_loss_is_the_examples():
+    (shown,) = (block for block in PAGES["README.md"].blocks if block.language == "python")
+    texts = [block.text for block in PAGES["docs/adding.md"].blocks if block.language == "python"]
+    assert shown.text in texts
+
+
 def page_of(tmp_path, text: str) -> Page:
     written = tmp_path / "page.md"
     written.write_text(text)
