@@ -136,3 +136,16 @@ def test_a_cloud_of_pairs_is_a_picture_within_an_svg():
     assert b"<image" not in drawn(100)
     cloud = drawn(5000)
     assert b"<image" in cloud and cloud == drawn(5000)
+
+
+def test_margins_without_a_reference_are_told_as_such(trained, tmp_path):
+    folders = [trained(name, [(1, 0.5), (2, 1.0)]) for name in ("dpo", "simpo")]
+    for name in ("dpo", "simpo"):
+        order = {"kind": "student", "config": {"loss": {"preference": {"name": name}}}}
+        (tmp_path / f"student-{name}-0" / "config.yaml").write_text(json.dumps(order))
+    rows = [RowSpec(name, name) for name in ("dpo", "simpo")]
+    found, confidence = pairs_of(rows, collect(folders))
+    assert [one.has_reference for one in found] == [True, False]
+    figure = margin_length_scatter("losses", found, confidence=confidence)
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels == ["margin, nats", "margin without reference, nats"]

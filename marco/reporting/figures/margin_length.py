@@ -6,6 +6,7 @@ A student that tells chosen from rejected by their lengths has its pairs along a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import NormalDist, correlation, linear_regression
 from typing import Any
 
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from marco.errors import UserError
+from marco.lineage import CONFIG, order_of
+from marco.losses import PREFERENCE_LOSSES
 from marco.reporting.figures import style
 from marco.reporting.results import Result, student_behind
 from marco.reporting.rows import RowSpec, confidence_of
@@ -28,8 +31,9 @@ MARKERS = ("o", "^", "s")
 class Pairs:
     """The pairs of a student of one row and seed, as its last epoch took them.
 
-    `margins` are differences of log-ratios to the reference, in nats; `differences` are tokens of
-    the chosen chain less those of the rejected one.
+    `margins` are differences of log-ratios to the reference, in nats, or of log-probabilities where
+    the loss has no reference, which go with length by themselves; `differences` are tokens of the
+    chosen chain less those of the rejected one.
     """
 
     row: str
@@ -37,6 +41,7 @@ class Pairs:
     seed: int
     margins: tuple[float, ...]
     differences: tuple[float, ...]
+    has_reference: bool = True
 
     @property
     def correlation(self) -> float | None:
@@ -70,6 +75,7 @@ def pairs_of(
                     seed=result.seed,
                     margins=tuple(pair["margin_nats"] for pair in pairs),
                     differences=tuple(pair["length_difference_tokens"] for pair in pairs),
+                    has_reference=_has_reference(student),
                 )
                 found.append(one)
     if not found:
@@ -113,7 +119,8 @@ def margin_length_scatter(name: str, pairs: Sequence[Pairs], *, confidence: floa
     for row, axes in zip(rows, panels, strict=False):
         _draw(axes, [one for one in pairs if one.row == row])
         axes.set_title(titles[row], loc="left", fontsize=9)
-        axes.set_ylabel("margin, nats")
+        has_reference = all(one.has_reference for one in pairs if one.row == row)
+        axes.set_ylabel("margin, nats" if has_reference else "margin without reference, nats")
         axes.set_xlabel("tokens, chosen less rejected")
         axes.tick_params(labelbottom=True)
     for axes in list(panels):
@@ -122,6 +129,14 @@ def margin_length_scatter(name: str, pairs: Sequence[Pairs], *, confidence: floa
         handles=_legend(pairs), loc="outside lower left", ncols=3, frameon=False, fontsize=9
     )
     return figure
+
+
+def _has_reference(student: Path) -> bool:
+    """Whether the loss that the student has learnt by reads one."""
+    if not (student / CONFIG).is_file():
+        return True
+    loss = order_of(student)["config"]["loss"]["preference"]["name"]
+    return loss not in PREFERENCE_LOSSES or PREFERENCE_LOSSES[loss].uses_reference
 
 
 def _title(own: Sequence[Pairs], confidence: float | None) -> str:
