@@ -13,6 +13,8 @@ from marco.data.datasets import save
 from marco.errors import UserError
 from marco.reporting.figures.lengths import (
     Lengths,
+    Source,
+    apart,
     dataset_folders,
     density,
     density_curve,
@@ -87,8 +89,8 @@ def tree(id, verdicts, task="arithmetic"):
 
 def test_thirds_of_the_correct_chains_of_each_tree():
     trees = [tree("p", ["correct"] * 6 + ["wrong"]), tree("q", ["wrong", "correct"])]
-    trees.append(tree("r", ["correct"], task="math"))
-    found = of_trees(trees, encode=str.split)
+    other = [tree("r", ["correct"], task="math")]
+    found = of_trees({"arithmetic": trees, "math": other}, encode=str.split)
     # Of lengths 1 to 6 a third is two chains; of a single chain every third is that one.
     assert found == [
         Lengths("arithmetic", "shortest", "correct chains", (1, 2, 2)),
@@ -99,7 +101,23 @@ def test_thirds_of_the_correct_chains_of_each_tree():
         Lengths("math", "longest", "correct chains", (1,)),
     ]
     with pytest.raises(UserError, match="no tree holds a correct chain"):
-        of_trees([tree("p", ["wrong"])], encode=str.split)
+        of_trees({"arithmetic": [tree("p", ["wrong"])]}, encode=str.split)
+
+
+def test_rows_on_other_trees_of_a_task_stand_apart():
+    def source(row, task, folder, trees):
+        return Source(row=row, task=task, folder=Path(folder), trees=Path(trees))
+
+    # Of one task's trees it is the task, whichever row has which of their datasets.
+    alike = [source(row, "math", f, "t") for row in ("x", "y") for f in ("sft", "pairs")]
+    assert apart(alike) == {"math": [Path("sft"), Path("pairs")]}
+    assert apart([*alike, source("x", "gsm8k", "g", "u")])["gsm8k"] == [Path("g")]
+    # Two seeds of a row's trees are one row; rows on the same trees stand together.
+    patterns = [source("a", "math", "a0", "a0"), source("a", "math", "a1", "a1")]
+    patterns += [source("b", "math", "b0", "b0"), source("c", "math", "b0", "b0")]
+    assert apart(patterns) == {"a": [Path("a0"), Path("a1")], "b and 1 more": [Path("b0")]}
+    both = apart([*patterns, source("a", "gsm8k", "g", "g")])
+    assert list(both) == ["a, math", "b and 1 more, math", "gsm8k"]
 
 
 def dataset(folder: Path, rows) -> Path:

@@ -1,8 +1,10 @@
 """The figures that a table lists, drawn from its rows' scores and what these stand on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -10,6 +12,8 @@ from marco.errors import UserError
 from marco.reporting.figures import FigureName, style
 from marco.reporting.figures.error_classes import class_grid, error_class_stacks, read_stacks
 from marco.reporting.figures.lengths import (
+    Source,
+    apart,
     dataset_folders,
     length_histograms,
     of_datasets,
@@ -83,21 +87,40 @@ def _sweep(scored: Scored) -> Figure:
 
 
 def _chain_lengths(scored: Scored) -> Figure:
-    behind = dict.fromkeys(filter(None, map(student_behind, scored.results)))
-    trained = [student for student in behind if (student / MANIFEST).is_file()]
-    return length_histograms(scored.table.name, of_datasets(dataset_folders(trained)))
+    sources = [
+        Source(row=row, task=task, folder=folder, trees=trees_behind(folder) or folder)
+        for row, student in _behind(scored, student_behind)
+        if (student / MANIFEST).is_file()
+        for task, own in dataset_folders([student]).items()
+        for folder in own
+    ]
+    return length_histograms(scored.table.name, of_datasets(apart(sources)))
 
 
 def _tree_lengths(scored: Scored) -> Figure:
     from marco.engines.prompts import ChatTokenizer
 
-    folders = dict.fromkeys(filter(None, (trees_behind(r.folder) for r in scored.results)))
+    sources = [
+        Source(row=row, task=tree.task, folder=folder, trees=folder)
+        for row, folder in _behind(scored, lambda result: trees_behind(result.folder))
+        for tree in islice(read_trees(folder), 1)
+    ]
     student = next(filter(None, map(student_behind, scored.results)), None)
     if student is None:
         raise UserError("no row has a student, by whose tokenizer chains have a length")
-    trees = (tree for folder in folders for tree in read_trees(folder))
+    trees = {
+        name: chain.from_iterable(map(read_trees, own)) for name, own in apart(sources).items()
+    }
     encode = ChatTokenizer.load(student).encode
     return length_histograms(scored.table.name, of_trees(trees, encode=encode))
+
+
+def _behind(scored: Scored, found: Callable[[Result], Path | None]) -> Iterator[tuple[str, Path]]:
+    """The title of each result's row, and what is found of the result."""
+    titles = {row.recipe: row.title for row in scored.rows}
+    for result in scored.results:
+        if (folder := found(result)) is not None:
+            yield titles.get(result.row, result.row), folder
 
 
 def _response_lengths(scored: Scored) -> Figure:

@@ -36,7 +36,10 @@ STEPS = (1, 2, 5, 10, 20, 25, 50)  # widths of a bin in tokens, and ten, a hundr
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of chains of a task: `series` says what they are, `strip` of which bucket or row."""
+    """Tokens of chains: `series` says what they are, `strip` of which bucket or row.
+
+    `task` is what else they are of: a task, or the rows of a table (see `apart`).
+    """
 
     task: str
     strip: str
@@ -44,17 +47,47 @@ class Lengths:
     tokens: tuple[int, ...]
 
 
-def of_trees(trees: Iterable[Tree], *, encode: Encode) -> list[Lengths]:
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A folder that a row of a table stands on, and the trees that make its lengths what they are.
+
+    `trees` is the folder itself where it holds them, or where it comes from none of ours.
+    """
+
+    row: str
+    task: str
+    folder: Path
+    trees: Path
+
+
+def apart(sources: Sequence[Source]) -> dict[str, list[Path]]:
+    """The folders by task; by the rows on them, where rows of a task stand on other trees."""
+    rows: dict[str, dict[Path, list[str]]] = {}
+    for one in sources:
+        own = rows.setdefault(one.task, {}).setdefault(one.trees, [])
+        own += [one.row] * (one.row not in own)
+    found: dict[str, list[Path]] = {}
+    for one in sources:
+        name, on_it = one.task, rows[one.task][one.trees]
+        if len({tuple(own) for own in rows[one.task].values()}) > 1:
+            name = on_it[0] + (f" and {len(on_it) - 1} more" if len(on_it) > 1 else "")
+            name += f", {one.task}" if len(rows) > 1 else ""
+        own = found.setdefault(name, [])
+        own += [one.folder] * (one.folder not in own)
+    return found
+
+
+def of_trees(trees: Mapping[str, Iterable[Tree]], *, encode: Encode) -> list[Lengths]:
     """The correct chains of each tree, in its shortest, medium and longest third, by task.
 
     `encode` is the student's tokenizer. UserError where no tree has a correct chain.
     """
     found: list[Lengths] = []
-    for tree in trees:
+    for task, tree in ((task, tree) for task, own in trees.items() for tree in own):
         correct = [chain for chain in chains_of(tree, encode) if chain.verdict == CORRECT]
         for bucket in BUCKETS[:3]:
             tokens = tuple(chain.tokens for chain in in_bucket(correct, bucket))
-            found.append(Lengths(tree.task, bucket, "correct chains", tokens))
+            found.append(Lengths(task, bucket, "correct chains", tokens))
     return _merged(found, "no tree holds a correct chain")
 
 
