@@ -27,11 +27,10 @@ def fuse(model: Any) -> None:
     norms = [model.model.norm]
     for layer in model.model.layers:
         norms += [layer.input_layernorm, layer.post_attention_layernorm]
-        layer.mlp.forward = MethodType(_gated, layer.mlp)
         attention, mlp = layer.self_attn, layer.mlp
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-            projection.forward = MethodType(_projected, projection)
-        for projection in (mlp.gate_proj, mlp.up_proj):
+        mlp.forward = MethodType(_gated, mlp)
+        of_normed = attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj
+        for projection in of_normed:
             projection.forward = MethodType(_projected, projection)
     for norm in norms:
         norm.forward = MethodType(_normed, norm)
