@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,14 +27,16 @@ LAUNCHERS = {"joblib", "submitit", "ray"}  # what starts the jobs of a multirun 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """How a config was asked for: its overrides, and in a multirun the keys that it sweeps.
+    """How a config was asked for: its overrides, and of an experiment what it sweeps by itself.
 
-    `folder` is Hydra's for it: what a launcher's process leaves there, the script finds.
+    `row` names a row of its table, not yet filled in. `folder` is Hydra's for the job: what a
+    launcher's process leaves there, the script finds.
     """
 
     overrides: tuple[str, ...]
     folder: Path
-    swept: frozenset[str] = frozenset()
+    row: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
     is_sweep: bool = False
 
 
@@ -96,7 +98,8 @@ def run(
                 Job(
                     overrides=tuple(run_config.overrides.task),
                     folder=folder,
-                    swept=frozenset(run_config.sweeper.get("params") or {}),
+                    row=row_of_table(cfg),
+                    params=params_of_sweep(run_config),
                     is_sweep=run_config.mode == RunMode.MULTIRUN,
                 ),
             )
@@ -123,6 +126,17 @@ def run(
             told = f"{len(failed)} failed: see {RunFolder.path}/*/{ERROR}"
             print(f"error: {told}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def row_of_table(cfg: DictConfig) -> str:
+    """How a config names a row of its table, with the keys in it; "" without a table."""
+    table: Any = OmegaConf.to_container(cfg, resolve=False).get("table")
+    return str(table["row"]) if table else ""
+
+
+def params_of_sweep(hydra_config: DictConfig) -> dict[str, str]:
+    """The overrides that an experiment sweeps by itself: values by key, as in its file."""
+    return {str(key): str(value) for key, value in (hydra_config.sweeper.params or {}).items()}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -30,7 +30,7 @@ from marco.work import end_with_script
 
 SPEC, ROWS = "sweep.json", "rows"  # what is kept in a table's folder beside the table
 TABLE = "table.txt"  # in the folder of a job: where the table of its row lies
-NEVER_SHARED = {"recipe", "seed", "experiments", "retry", "outputs", "push_to_hub"}
+NEVER_SHARED = {"seed", "experiments", "retry", "outputs", "push_to_hub"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def run_row(config: Config, job: Job) -> Path:
         files=files,
         state=state_of(files),
     )
-    called = folder_name(config.table.name, job.overrides, swept=job.swept)
+    called = folder_name(config.table.name, job.overrides, row=job.row, params=job.params)
     folder = config.outputs / "table" / called
     before = _read(folder / ROWS / _file(record))
     replace_text(job.folder / TABLE, str(folder))
@@ -235,19 +235,24 @@ def _make(config: Config, group: str, result_end: Any) -> None:
         sys.exit(1)
 
 
-def folder_name(table: str, overrides: Iterable[str], *, swept: Iterable[str]) -> str:
+def folder_name(
+    table: str, overrides: Iterable[str], *, row: str, params: Mapping[str, str]
+) -> str:
     """What a table's folder is called, and its group in W&B.
 
-    Rows of a multirun find each other by what they do not sweep. What changes how a stage runs, and
-    not what it makes, makes no other table.
+    Rows find each other by the overrides that they share: all but those that `row` is named by, and
+    those that the experiment itself gives (`params`). What changes how a stage runs, and not what
+    it makes, makes no other table.
     """
-    swept = NEVER_SHARED.union(swept)
-    names = {override: override.partition("=")[0].lstrip("+~") for override in overrides}
-    shared = sorted(
-        override
-        for override, name in names.items()
-        if name not in swept and not stages.VOLATILE & set(re.split(r"[./@]", name))
-    )
+    of_row = set(re.findall(r"\$\{(?:hydra:runtime\.choices\.)?([^{}]+?)(?:\.name)?\}", row))
+    shared = []
+    for override in overrides:
+        name, _, value = override.partition("=")
+        name = name.lstrip("+~")
+        is_volatile = stages.VOLATILE & set(re.split(r"[./@]", name))
+        if not (is_volatile or name in NEVER_SHARED | of_row or params.get(name) == value):
+            shared.append(override)
+    shared.sort()
     digest = hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:8]
     return f"{table}-{digest}"
 

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from marco.config import ROOT
-from marco.reporting.allowlist import credentials, without_credentials
+from marco.reporting.allowlist import Redactor, credentials, without_credentials
 
 from .test_sweep import cheap_train
 
@@ -17,9 +17,11 @@ IN_PROXY = "proxy-word-9"
 API_KEY = "0123456789abcdef" * 2
 TOKEN = "hf_abcdefghijklmnopqrstuv12"
 IN_URL = "config-word-7"
-PLANTED = (IN_ENVIRONMENT, IN_PROXY, API_KEY, TOKEN, IN_URL)
+OWN_KEY = "the-key-of-a-server-8"
+PLANTED = (IN_ENVIRONMENT, OWN_KEY, IN_PROXY, API_KEY, TOKEN, IN_URL)
 ENVIRONMENT = {
     "SOME_SERVICE_TOKEN": IN_ENVIRONMENT,
+    "VLLM_KEY": OWN_KEY,
     "HTTPS_PROXY": f"http://me:{IN_PROXY}@127.0.0.1:9",
     "OPENAI_API_KEY": API_KEY,
 }
@@ -74,6 +76,8 @@ def test_what_configs_hold_is_no_secret(name, value, monkeypatch):
         "GIT_AUTHOR_NAME": "martin",
         "VAULT_AUTH_METHOD": "kubernetes",
         "OPENAI_API_KEY": "not-needed",
+        "OLDPWD": "/home/martin/keys/experiments",
+        "PWD": "/home/martin/keys/experiments",
     }
     for variable, told in ordinary.items():
         monkeypatch.setenv(variable, told)
@@ -88,6 +92,15 @@ def test_what_libraries_say_stays_readable(monkeypatch):
     told = f"get https://me:word@host/x?a=1&api_key={IN_URL} {IN_ENVIRONMENT}, {TOKEN}"
     kept = "get https://[removed]@host/x?a=1&api_key=[removed] [removed], [removed]"
     assert without_credentials(told) == kept
+
+
+@pytest.mark.parametrize(
+    "name", ["OPENAI_KEY", "VLLM_KEY", "GITHUB_PAT", "PGPASSWORD", "MYSQL_PWD", "KEY", "db_password"]
+)
+def test_what_people_call_their_keys_is_removed(name, monkeypatch):
+    monkeypatch.setenv(name, IN_ENVIRONMENT)
+    for remove in (without_credentials, Redactor({})):
+        assert remove(f"no way with {IN_ENVIRONMENT}") == "no way with [removed]"
 
 
 def test_no_config_of_ours_is_refused():
@@ -116,7 +129,7 @@ def test_a_run_with_a_secret_in_its_config_is_refused_and_nothing_written(overri
 
 def test_no_secret_of_the_environment_is_in_what_a_sweep_writes(tmp_path):
     """A row that ends well, and one whose error tells secrets: records, table, stages, output."""
-    says = f"no way by http://me:{IN_PROXY}@127.0.0.1:9 with {API_KEY}, {TOKEN}, {IN_ENVIRONMENT}"
+    says = f"no way by http://me:{IN_PROXY}@127.0.0.1:9 with {API_KEY}, {TOKEN}, {IN_ENVIRONMENT}, {OWN_KEY}"
     ended = sweep(tmp_path, rows=("recipe=sft,dpo", "seed=0"), says=says)
     assert ended.returncode == 2 and "no way by http://" in ended.stderr
     told = [path.read_text() for path in tmp_path.glob("table/*/rows/*.json")]

@@ -71,7 +71,7 @@ def run(tmp_path, monkeypatch):
 
         monkeypatch.setattr(experiment, "materialise", materialise)
         asked = (*OVERRIDES, "logger=none", *overrides)
-        told = {"swept": frozenset({"recipe"}), "is_sweep": is_sweep, "folder": tmp_path / ".job"}
+        told = {"row": "${recipe.name}", "is_sweep": is_sweep, "folder": tmp_path / ".job"}
         told["folder"].mkdir(exist_ok=True)
         try:
             return sweep.run_row(config, Job(overrides=asked, **told))

@@ -9,8 +9,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from marco.cli import row_of_table
 from marco.config import ROOT, check
 from marco.losses import PREFERENCE_LOSSES
+from marco.sweep import folder_name
 
 CONF = ROOT / "conf"
 TABLES = sorted(
@@ -68,6 +70,36 @@ def test_a_table_lists_the_rows_of_its_sweep(name: str, size: str) -> None:
     made = [row_of(cfg.copy(), dict(zip(keys, v, strict=True))) for v in product(*keys.values())]
     assert config.row == made[-1]
     assert sorted(made) == sorted(config.table.rows)
+
+
+@pytest.mark.parametrize("size", ["embedded", "paper"])
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_of_a_table_share_a_folder_and_those_of_another_recipe_have_their_own(
+    name: str, size: str
+) -> None:
+    keys = swept(name, size)
+    row = row_of_table(OmegaConf.load(ROOT / "experiments" / f"{name}.yaml"))
+    params = {key: ",".join(values) for key, values in keys.items()}
+
+    def called(*overrides: str) -> str:
+        return folder_name(name, [f"experiments={name}", *overrides], row=row, params=params)
+
+    made = product(*([f"{key}={value}" for value in values] for key, values in keys.items()))
+    assert {called(*chosen) for chosen in made} == {called()}
+    fixed = [key for key, values in keys.items() if len(values) == 1]
+    assert all(called(f"{key}=other") != called() for key in [*fixed, "task.train"])
+
+
+def test_a_row_is_named_by_options_and_values() -> None:
+    row = "${recipe.name}_${hydra:runtime.choices.loss}_${loss.preference.beta}"
+
+    def called(*overrides: str) -> str:
+        return folder_name("t", overrides, row=row, params={"length": "512"})
+
+    own = ("recipe=sft", "loss=dpo", "loss.preference.beta=0.1", "length=512", "seed=3", "retry=x")
+    assert called(*own) == called()
+    others = ("recipe.title=x", "loss.preference=dpo", "length=1k", "task.train=4", "~tasks")
+    assert len({called(), *map(called, others)}) == 1 + len(others)
 
 
 def test_the_table_of_losses_has_every_loss_of_the_registry() -> None:

@@ -86,6 +86,7 @@ class OpenAIEngine:
         self.model, self.config, self.seed = config.served_model or model, config, seed
         self.max_in_flight = config.max_num_seqs * len(config.urls)
         self.honours_seeds = config.honours_seeds
+        self.key = os.environ.get(config.api_key_env)
         self.replicas = [_Replica(str(url)) for url in config.urls]
         self.order = lru_cache(maxsize=4096)(self._order)  # of the problems that are open
         _allow_connections(2 * self.max_in_flight)  # hedged requests too
@@ -133,9 +134,8 @@ class OpenAIEngine:
         self.loop.close()
 
     async def _connect(self) -> None:
-        key = os.environ.get(self.config.api_key_env)
         self.session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
             timeout=aiohttp.ClientTimeout(total=self.config.timeout_s, sock_connect=10),
             connector=aiohttp.TCPConnector(limit=0),
         )
@@ -244,6 +244,8 @@ class OpenAIEngine:
         """The JSON of an answer; UserError where no server will ever take the request."""
         async with self.session.post(f"{replica.url}/completions", json=body, **options) as reply:
             text = await reply.text()
+            if self.key:  # some servers repeat it in what they refuse
+                text = text.replace(self.key, "[removed]")
             if 400 <= reply.status < 500 and reply.status not in PASSING:
                 refusal = f"{replica.url} refuses: HTTP {reply.status}: {_short(text)}"
                 replica.refusal = UserError(refusal)

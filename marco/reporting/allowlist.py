@@ -65,6 +65,11 @@ _CREDENTIALS = re.compile(
 _CREDENTIAL_NAME = re.compile(
     r"(?:^|_)(?:(?:api_?|access_|secret_|private_)key|token|passw(?:or)?d|passphrase|secret)$", re.I
 )
+# A variable's value is removed where it stands, and nothing is refused for the name: so all that
+# people call keys may count. PWD itself is a folder.
+_CREDENTIAL_VARIABLE = re.compile(
+    rf"{_CREDENTIAL_NAME.pattern}|(?:^|_)(?:key|pat)$|(?:password|_pwd)$", re.I
+)
 _REMOVED = "[removed]"
 _SHORTEST_SECRET = 6  # characters; shorter values match by chance
 _SHORTEST_CREDENTIAL = 12  # of the environment's, below which ordinary words might be meant
@@ -143,7 +148,7 @@ def _environment_credentials(environment: tuple[tuple[str, str], ...]) -> list[s
     found = {password for _, value in environment for password in _long(_passwords(value))}
     for name, value in environment:
         is_long = len(value) >= _SHORTEST_CREDENTIAL
-        if is_long and _CREDENTIAL_NAME.search(name) and not os.path.exists(value):
+        if is_long and _CREDENTIAL_VARIABLE.search(name) and not os.path.exists(value):
             found.add(value)
     return sorted(found, key=len, reverse=True)
 
@@ -206,5 +211,6 @@ def _secret_text(text: str, known: Sequence[str]) -> bool:
 def _environment_secrets() -> list[str]:
     found = []
     for name, value in os.environ.items():
-        found += _long([value] if _SECRET_NAME.search(name) else _passwords(value))
+        is_secret = _SECRET_NAME.search(name) or _CREDENTIAL_VARIABLE.search(name)
+        found += _long([value] if is_secret else _passwords(value))
     return found

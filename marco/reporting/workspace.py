@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from marco.cli import params_of_sweep, row_of_table
 from marco.config import ROOT, near
 from marco.errors import UserError
 from marco.evaluation.error_classes import PRIMARY
@@ -265,12 +266,14 @@ def _composed(table: str, overrides: Sequence[str]) -> dict[str, Any]:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             ask = [f"experiments={table}", *overrides]
             composed = compose("train", overrides=ask, return_hydra_config=True)
-            params = composed.hydra.sweeper.params or {}
-            swept = [f"task={task}" for task in str(params.get("task", "")).split(",") if task]
+            params = params_of_sweep(composed.hydra)
+            swept = [f"task={task}" for task in params.get("task", "").split(",") if task]
             each = [compose("train", overrides=[*ask, task]) for task in swept] or [composed]
         logger = OmegaConf.to_container(composed.logger)
         told = {
-            "group": folder_name(composed.table.name, overrides, swept=params),
+            "group": folder_name(
+                composed.table.name, overrides, row=row_of_table(composed), params=params
+            ),
             "tasks": list(dict.fromkeys(task for one in each for task in one.tasks)),
             "swept": composed.table.get("swept", [])[:1],
             "logger": logger,

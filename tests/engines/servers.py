@@ -20,8 +20,8 @@ class Server:
     """Serves `POST /v1/completions` on a port of its own, in a thread.
 
     An answer depends on the prompt and the sample only, so any two servers agree. `trouble` says
-    how each request fails: `error`, `reset`, `stall`, `truncated`, `aborted`, `odd`, `slow`, or
-    None.
+    how each request fails: `error`, `reset`, `stall`, `truncated`, `aborted`, `odd`, `slow`,
+    `no entry`, or None.
     """
 
     def __init__(self, trouble: Trouble = lambda _: None, *, seed: int = 0) -> None:
@@ -74,6 +74,8 @@ class Server:
         trouble = self.trouble(self.chance)
         if trouble == "error":
             return web.json_response({"error": "overloaded"}, status=self.chance.choice([500, 503]))
+        if trouble == "no entry":  # as some repeat what they were told
+            return web.json_response({"no such key": dict(request.headers)}, status=401)
         if trouble == "reset":
             assert request.transport is not None
             request.transport.abort()

@@ -174,6 +174,21 @@ def test_what_a_server_refuses_for_good_is_told(serve: Any) -> None:
     engine.close()
 
 
+def test_a_refusal_that_repeats_the_key_is_told_without_it(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARCO_TEST_KEY", "open-sesame")
+    server = serve(lambda _: "no entry")
+    engine = OpenAIEngine("m", config(server))
+    engine.submit(request("a"))
+    with pytest.raises(UserError, match=r"HTTP 401: .*Bearer \[removed\]") as told:
+        answered(engine)
+        for _ in range(50):
+            engine.poll()
+    engine.close()
+    assert "Bearer open-sesame" in server.headers[0].values() and "sesame" not in str(told.value)
+
+
 def test_a_replica_that_knows_no_such_model_is_left_to_the_others(
     serve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,7 +34,7 @@ def shown(value):
 
 
 def test_it_has_the_panels_of_a_table(made):
-    assert made["name"] == folder_name("alpha", (), swept=()) and made["url"] is None
+    assert made["name"] == folder_name("alpha", (), row="", params={}) and made["url"] is None
     assert list(made["sections"]) == ["Rows", "Answers", "Training", "Samples", "Trees"]
     assert made["sections"]["Rows"][:2] == [
         "arithmetic: accuracy (BarPlot)",
@@ -50,9 +50,10 @@ def test_its_group_is_the_sweep_with_the_same_overrides():
     def group(*overrides):
         return workspace._composed("alpha", overrides)["group"]
 
-    swept = frozenset({"recipe", "loss.alpha"})
+    told = {"row": "alpha_${loss.alpha}", "params": {"recipe": "joint", "loss.alpha": "0.5,1"}}
     asked = ("experiments=alpha", "size=paper", "recipe=joint", "loss.alpha=0.5", "seed=1")
-    assert group("size=paper") == folder_name("alpha", asked, swept=swept)
+    assert group("size=paper") == folder_name("alpha", asked, **told)
+    assert group() == group("recipe=joint") != group("recipe=masked_joint")
     assert group() != group("size=paper") == group("size=paper", "cluster.threads=1")
 
 
