@@ -80,7 +80,7 @@ def run_row(config: Config, job: Job) -> Path:
     record = Record(
         row=config.row,
         seed=config.seed,
-        overrides=job.overrides,
+        overrides=(*job.overrides, *_told_by_environment(config)),
         key=stage.key,
         configs=configs(),
         files=files,
@@ -100,6 +100,12 @@ def run_row(config: Config, job: Job) -> Path:
         raise
     _keep(folder, replace(record, scores=str(scores)), config)
     return scores
+
+
+def _told_by_environment(config: Config) -> list[str]:
+    """As overrides what a config takes from variables (SKY_T1), which others do not set."""
+    file = config.data.published and config.data.published.file
+    return [f"data.published.file={json.dumps(file, ensure_ascii=False)}"] if file else []
 
 
 def show_tables(run: Path) -> None:

@@ -129,6 +129,19 @@ def test_a_changed_input_file_makes_its_rows_stale(run, tmp_path):
     assert "stale" in line(tmp_path, "SFT") and "stale" not in line(tmp_path, "+ DPO")
 
 
+def test_a_row_of_a_file_that_a_variable_names_is_not_stale_without_it(run, tmp_path, monkeypatch):
+    file = tmp_path / "sky t1, a part.jsonl"
+    turns = [{"from": "user", "value": "1 + 1?"}, {"from": "assistant", "value": "2"}]
+    file.write_text(json.dumps({"system": "", "conversations": turns}) + "\n")
+    monkeypatch.setenv("SKY_T1", str(file))
+    run("recipe=sft_sky_t1", "+table.rows.sft_sky_t1='Sky-T1'", correct=40)
+    monkeypatch.delenv("SKY_T1")
+    monkeypatch.setattr(sweep, "configs", lambda: "changed")
+    sweep.current_key.cache_clear()
+    run("recipe=dpo", "+table.rows.sft_sky_t1='Sky-T1'", correct=30)
+    assert "40.0 [" in line(tmp_path, "Sky-T1") and "stale" not in line(tmp_path, "Sky-T1")
+
+
 def test_outputs_that_were_moved_have_their_tables_still(run, tmp_path, capsys):
     run("recipe=sft", correct=40)
     moved = tmp_path / "elsewhere"
