@@ -166,7 +166,7 @@ def _is_persons(error: Exception) -> bool:
 
 def _told(error: Exception) -> str:
     """What Hydra or the system says; for a folder that cannot be written, which one."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"{error.filename or 'output'}: {error.strerror or error}"
     cause = error.__cause__
     return f"{error}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(error)

@@ -163,6 +163,30 @@ def test_how_a_row_runs_makes_no_other_table(run, tmp_path):
     assert len(list((tmp_path / "table").iterdir())) == 2
 
 
+def test_all_tables_are_written_anew_where_outputs_are_named(run, tmp_path, capsys):
+    run("recipe=sft", correct=40)
+    run("recipe=sft", "search_seed=1", correct=60)
+    for folder in (tmp_path, tmp_path / "table"):
+        capsys.readouterr()
+        assert main([str(folder)]) == 0
+        told = capsys.readouterr().out
+        assert "| SFT | 100 × 1 | 40.0 [" in told and "| SFT | 100 × 1 | 60.0 [" in told
+        assert told.count("\ntable: ") == 2
+    assert main([str(tmp_path), "--name", "mine"]) == 0  # a table of all scores
+    assert "### mine" in capsys.readouterr().out
+
+
+def test_what_cannot_be_done_with_a_table_is_told(run, tmp_path, capsys):
+    run("recipe=sft", correct=40)
+    (table,) = (tmp_path / "table").iterdir()
+    assert main([str(table), "--out", str(tmp_path / "out")]) == 2
+    assert "is the table of a sweep, which is written in its own" in capsys.readouterr().err
+    (table / "table.md").unlink()
+    (table / "table.md").mkdir()  # as where one may not write
+    assert main([str(table)]) == 2
+    assert f"error: {table}" in capsys.readouterr().err
+
+
 def test_scores_that_were_deleted_are_pending_again(run, tmp_path):
     shutil.rmtree(run("recipe=sft", correct=40))
     run("recipe=dpo", correct=30)

@@ -1,7 +1,8 @@
-"""A table of the scores that are there, a comparison, a dashboard, or how far everything is.
+"""Tables of sweeps, or of the scores that are there; a comparison, a dashboard, or how far everything is.
 
-python -m marco.reporting outputs/scores [--out DIR]
-python -m marco.reporting outputs/table/NAME     # a sweep's table, written anew from its rows
+python -m marco.reporting outputs                # all tables of sweeps, written anew from their rows
+python -m marco.reporting outputs/table/NAME     # one of them
+python -m marco.reporting outputs/scores [--out DIR]    # a table of all scores that are there
 python -m marco.reporting status [OUTPUTS]
 python -m marco.reporting compare A B [--json FILE]
 python -m marco.reporting test_at A B [--json FILE]
@@ -37,9 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] in COMMANDS:
             print(_command(*arguments), end="")
         else:
-            print(_table(_parser().parse_args(arguments)), end="")
+            print(_tables(_parser().parse_args(arguments)), end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a folder of another's, a full disk
+        print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         return 2
     return 0
 
@@ -62,9 +66,32 @@ def _command(name: str, *arguments: str) -> str:
     return module.text(figures)
 
 
+def _tables(options: argparse.Namespace) -> str:
+    """The tables of sweeps in the folders, each in its own place; where there are none, one of all
+    scores, as there is if anything is asked of it."""
+    folders = [str(folder) for folder in options.folders]
+    is_asked = options != _parser().parse_args(folders)
+    sweeps = _sweeps(options.folders, below=not is_asked)
+    if sweeps and is_asked:
+        raise UserError(
+            f"{sweeps[0]} is the table of a sweep, which is written in its own folder, as its "
+            "experiment says: options are for scores (python -m marco.reporting outputs/scores ...)"
+        )
+    if not sweeps:
+        return _table(options)
+    shown = [(folder, tabulate(folder)) for folder in sweeps]
+    if len(shown) == 1:
+        return shown[0][1]
+    return "\n".join(f"{text}\ntable: {folder}\n" for folder, text in shown)
+
+
+def _sweeps(folders: Sequence[Path], *, below: bool) -> list[Path]:
+    """The tables of sweeps among folders, and those in them or in their folder `table`."""
+    patterns = [SPEC, *([f"*/{SPEC}", f"table/*/{SPEC}"] if below else [])]
+    return [p.parent for f in folders for pattern in patterns for p in sorted(f.glob(pattern))]
+
+
 def _table(options: argparse.Namespace) -> str:
-    if len(options.folders) == 1 and (options.folders[0] / SPEC).is_file():
-        return tabulate(options.folders[0])
     folders = find_scores(options.folders)
     asked = {
         "name": options.name,
@@ -109,7 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         "To compare two of them: python -m marco.reporting compare A B, or test_at A B",
     )
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="FOLDER", help="scores folders, or what holds them"
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="tables of sweeps or scores folders, or what holds them",
     )
     parser.add_argument(
         "--out",

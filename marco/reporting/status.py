@@ -85,11 +85,14 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _holder(folder: Path) -> tuple[str, float] | None:
-    """Who makes a stage, and since when; None where nobody does."""
+    """Who makes a stage, and since when; None where nobody does.
+
+    A lock that this user may not ask counts as held where a process has told that it is at work.
+    """
     lock = FileLock(hidden(folder, "lock"))
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, PermissionError):
         pid = hidden(folder, "pid")
         with suppress(FileNotFoundError):  # it has just ended
             return pid.read_text(), pid.stat().st_mtime

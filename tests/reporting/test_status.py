@@ -6,6 +6,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -75,6 +76,21 @@ def test_a_lock_whose_holder_has_just_ended_is_no_error(tmp_path: Path) -> None:
     with FileLock(hidden(tmp_path / "student" / "a-1", "lock")):  # and there is no .pid
         [stage] = figures(Namespace(outputs=tmp_path))["stages"]
     assert stage["state"] == "broken off"
+
+
+def test_a_lock_of_another_user_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    part = hidden(tmp_path / "student" / "a-1", "part")
+    part.mkdir(parents=True)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    for state in ("broken off", "running"):
+        [stage] = figures(Namespace(outputs=tmp_path))["stages"]
+        assert stage["state"] == state
+        hidden(tmp_path / "student" / "a-1", "pid").write_text("process 7 on node-1")
 
 
 def test_a_folder_that_is_no_sweeps_table_is_passed_over(
