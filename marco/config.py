@@ -139,13 +139,14 @@ class TableConfig(Section):
     """An experiment's table: its rows in order, and the paper's numbers beside them.
 
     `row` names the row that a config makes; a row whose title is null is a recipe, and has its
-    title. `trees` asks for what the trees behind the rows have yielded, too; `figures` are drawn
-    beside the table. Of figure `sweep`, `swept` holds the key of the x-axis, and the one that tells
-    curves apart, if any.
+    title. Rows are compared within their `group`, if there are several. `trees` asks for what the
+    trees behind the rows have yielded, too; `figures` are drawn beside the table. Of figure
+    `sweep`, `swept` holds the key of the x-axis, and the one that tells curves apart, if any.
     """
 
     name: str
     row: str
+    group: str = ""
     rows: dict[str, str | None] = Field(min_length=1)
     paper: str | None
     paper_column: str

@@ -3,6 +3,7 @@
 python -m marco.config_reference   # writes docs/config.md
 """
 
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -248,5 +249,6 @@ def _table(entries: Sequence[Entry]) -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog=COMMAND, description=f"Write {PAGE.name} anew.").parse_args()
     PAGE.write_text(reference(ROOT / "conf"), encoding="utf-8")
     print(PAGE)

@@ -39,7 +39,8 @@ class Record:
 
     `overrides` are the row's own, by which its config can be composed again; `key` is that of its
     scores, and tells whether the same overrides still ask for them; `configs` are those it came of,
-    `files` those from outside that it was made from, in the `state` that they had.
+    `files` those from outside that it was made from, in the `state` that they had. The row is
+    compared with those of its `group`.
     """
 
     row: str
@@ -49,6 +50,7 @@ class Record:
     configs: str
     files: tuple[str, ...] = ()
     state: str = ""
+    group: str = ""
     scores: str | None = None
     failed: str | None = None
 
@@ -85,6 +87,7 @@ def run_row(config: Config, job: Job) -> Path:
         configs=configs(),
         files=files,
         state=state_of(files),
+        group=config.table.group,
     )
     called = folder_name(config.table.name, job.overrides, row=job.row, params=job.params)
     folder = config.outputs / "table" / called
@@ -139,11 +142,12 @@ def tabulate(folder: Path) -> str:
             status[row] = f"failed (seed {seeds}): {_short(failed[-1].failed)}"
         elif shown and not current:
             status[row] = "stale: its config has changed"
+    groups = {record.row: record.group for own in by_row.values() for record in own}
     behind = [(spec["rows"][record.row], Path(str(record.scores))) for record in used]
     grown = tree_grid(behind, confidence=spec["confidence"]) if spec["trees"] else None
     return write_table(
         name=spec["name"],
-        rows=[RowSpec(row, title) for row, title in spec["rows"].items()],
+        rows=[RowSpec(row, title, groups.get(row, "")) for row, title in spec["rows"].items()],
         folders=[Path(str(record.scores)) for record in used],
         names=[record.row for record in used],
         out=folder,

@@ -95,7 +95,8 @@ def test_what_libraries_say_stays_readable(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["OPENAI_KEY", "VLLM_KEY", "GITHUB_PAT", "PGPASSWORD", "MYSQL_PWD", "KEY", "db_password"]
+    "name",
+    ["OPENAI_KEY", "VLLM_KEY", "GITHUB_PAT", "PGPASSWORD", "MYSQL_PWD", "KEY", "db_password"],
 )
 def test_what_people_call_their_keys_is_removed(name, monkeypatch):
     monkeypatch.setenv(name, IN_ENVIRONMENT)
@@ -129,7 +130,8 @@ def test_a_run_with_a_secret_in_its_config_is_refused_and_nothing_written(overri
 
 def test_no_secret_of_the_environment_is_in_what_a_sweep_writes(tmp_path):
     """A row that ends well, and one whose error tells secrets: records, table, stages, output."""
-    says = f"no way by http://me:{IN_PROXY}@127.0.0.1:9 with {API_KEY}, {TOKEN}, {IN_ENVIRONMENT}, {OWN_KEY}"
+    keys = ", ".join((API_KEY, TOKEN, IN_ENVIRONMENT, OWN_KEY))
+    says = f"no way by http://me:{IN_PROXY}@127.0.0.1:9 with {keys}"
     ended = sweep(tmp_path, rows=("recipe=sft,dpo", "seed=0"), says=says)
     assert ended.returncode == 2 and "no way by http://" in ended.stderr
     told = [path.read_text() for path in tmp_path.glob("table/*/rows/*.json")]

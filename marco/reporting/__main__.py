@@ -1,8 +1,8 @@
-"""Tables of sweeps, or of the scores that are there; a comparison, a dashboard, or how far everything is.
+"""Tables of sweeps or of scores, a comparison, a dashboard, or how far everything is.
 
-python -m marco.reporting outputs                # all tables of sweeps, written anew from their rows
+python -m marco.reporting outputs                # all tables of sweeps, anew from their rows
 python -m marco.reporting outputs/table/NAME     # one of them
-python -m marco.reporting outputs/scores [--out DIR]    # a table of all scores that are there
+python -m marco.reporting outputs/scores [--out DIR]   # a table of the scores that are there
 python -m marco.reporting status [OUTPUTS]
 python -m marco.reporting compare A B [--json FILE]
 python -m marco.reporting test_at A B [--json FILE]

@@ -40,6 +40,11 @@ class Table:
         return rows.get(row.recipe, {}).get(column, (None, None))
 
     @property
+    def groups(self) -> list[str]:
+        """Within which rows are compared, of those that have results."""
+        return list(dict.fromkeys(row.group for row in self.rows if row.cells))
+
+    @property
     def paper_label(self) -> str | None:
         """Whose values the paper's are, and on what."""
         if self.paper is None:
@@ -220,8 +225,8 @@ def notes(table: Table) -> list[str]:
     if table.paper is not None:
         lines.append(
             f"Paper: {table.paper_label}, as printed, without n or intervals "
-            f"({table.paper.source}). Another student, and where the task differs another "
-            "benchmark: compare directions, not values."
+            f"({table.paper.source}). Where the student or the benchmark is another one, compare "
+            "directions, not values."
         )
         if not any(row.recipe in table.paper.rows for row in table.rows):
             lines.append(f"No row here is one of the paper's ({', '.join(table.paper.rows)}).")
@@ -284,7 +289,6 @@ def _last(beside: dict[str, str], column: str) -> str:
 def _cells(row: Row, table: Table) -> list[tuple[str, bool]]:
     """The texts of a row, and whether each is the best of its column."""
     texts: list[tuple[str, bool]] = [(row.title, False)]
-    first = row is table.rows[0]
     for task in table.tasks:
         cell = row.cells.get(task)
         if cell is None:
@@ -294,7 +298,7 @@ def _cells(row: Row, table: Table) -> list[tuple[str, bool]]:
         else:
             texts.append((size_text(row, cell), False))
             for measure in (cell.accuracy, cell.no_answer):
-                texts.append((value_text(measure, first=first), measure.is_best))
+                texts.append((value_text(measure, first=row.is_first), measure.is_best))
         texts += _printed(row, task, table)
     if not table.tasks:
         texts += [(row.status, False), *_printed(row, "", table)]
@@ -304,11 +308,11 @@ def _cells(row: Row, table: Table) -> list[tuple[str, bool]]:
 def _printed(row: Row, task: str, table: Table) -> Iterator[tuple[str, bool]]:
     for _, _, column, which in _paper_columns(table, task):
         value = table.printed(row, column)[which]
-        yield NOTHING if value is None else f"{value:g}", False
+        yield NOTHING if value is None else str(value), False
 
 
 def _comparison_notes(table: Table, percent: str) -> list[str]:
-    below = measures_of(table.rows[1:])
+    below = measures_of([row for row in table.rows if not row.is_first])
     kinds = {m.difference.kind for m in below if m.difference}
     names = {
         "paired": "paired by problem: a bootstrap over problems (BCa), and McNemar's exact test, "
@@ -325,6 +329,8 @@ def _comparison_notes(table: Table, percent: str) -> list[str]:
             "Bold: better than every other row of its column that has a result, each difference "
             "beyond noise, compared as a row is with the one above it."
         )
+    if len(table.groups) > 1:
+        lines.append(f"Rows are compared, and bold, within {', '.join(table.groups)} each.")
     if kinds:
         is_paired = bool(kinds & {"paired", "paired_seeds"})
         kinds |= {"paired"} if is_paired else set()

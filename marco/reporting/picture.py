@@ -74,7 +74,7 @@ def draw_bars(
             short = textwrap.shorten(status, SHORT, placeholder=" …")
             axes.text(start * limit, at, short, va="center", color=QUIET, style="italic")
         else:
-            _bar(axes, at, measure_of(cell), colour, first=at == 0)
+            _bar(axes, at, measure_of(cell), colour, first=row.is_first)
         if paper is not None:
             axes.plot(paper, at, **style.PAPER)
     axes.set_xlim(0, limit)
@@ -104,8 +104,7 @@ def _accuracy(cell: Cell) -> Measure:
 
 def legend(table: Table, drawn: Sequence[MeasureOf]) -> list[Line2D]:
     """What bars, dots, diamonds, marks and bold numbers of the drawn measures mean."""
-    by_row = [[of(cell) for cell in row.cells.values() for of in drawn] for row in table.rows]
-    measures = [measure for row in by_row for measure in row]
+    measures = [of(cell) for row in table.rows for cell in row.cells.values() for of in drawn]
     handles = []
     if table.confidence is not None:
         handles.append(style.interval_handle(measures, table.confidence))
@@ -114,14 +113,18 @@ def legend(table: Table, drawn: Sequence[MeasureOf]) -> list[Line2D]:
     if any(_has_paper(table, 1 if of is no_answer else 0) for of in drawn):
         label = style.wrapped(f"paper: {table.paper_label}", 64)
         handles.append(Line2D([], [], label=label, **style.PAPER))
-    signs = {mark(measure, first=False) for row in by_row[1:] for measure in row}
+    below = [row for row in table.rows if not row.is_first]
+    signs = {
+        mark(of(cell), first=False) for row in below for cell in row.cells.values() for of in drawn
+    }
     texts = {
         NOISE: "difference to the row above within noise",
         NOT_COMPARED: "row above has no result",
     }
     notes = [f"{sign} {text}" for sign, text in texts.items() if sign in signs]
     if any(measure.is_best for measure in measures):
-        notes.append("bold: better than every other row of its column, beyond noise")
+        other = "other row of its group" if len(table.groups) > 1 else "other row of its column"
+        notes.append(f"bold: better than every {other}, beyond noise")
     handles += [Line2D([], [], linestyle="none", label=note) for note in notes]
     return handles
 

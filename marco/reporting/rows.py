@@ -21,10 +21,14 @@ FINISHED = "finished"
 
 @dataclass(frozen=True)
 class RowSpec:
-    """A row that the table is to have: its recipe, and its printed title."""
+    """A row that the table is to have: its recipe, and its printed title.
+
+    It is compared with the rows of its `group`.
+    """
 
     recipe: str
     title: str
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,7 @@ class Measure:
     """A share in 0..1 (the mean over seeds where there are several), and how sure it is.
 
     `difference` is None where there is no row above, or the row above has no result; `is_best` says
-    that the row is better than every other one of its column, beyond noise.
+    that the row is better than every other one of its column (and group), beyond noise.
     """
 
     value: float
@@ -76,12 +80,23 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of the table; `cells` holds the tasks that have results, `status` says what else is."""
+    """A row of the table; `cells` holds the tasks that have results, `status` says what else is.
+
+    `is_first` says that no row of its `group` is above it.
+    """
 
     recipe: str
     title: str
     status: str
     cells: dict[str, Cell]
+    group: str = ""
+    is_first: bool = False
+
+    @property
+    def label(self) -> str:
+        """The title, and what is to be said beside results: that they are stale, or not all."""
+        told = self.status.partition(":")[0]
+        return self.title if self.status == FINISHED or not self.cells else f"{self.title} ({told})"
 
 
 def build_rows(
@@ -90,7 +105,7 @@ def build_rows(
     *,
     status: Mapping[str, str],
 ) -> list[Row]:
-    """The rows in the order of `specs`, each compared with the row directly above it.
+    """The rows in the order of `specs`, each compared with the row directly above it in its group.
 
     A row without a result is kept, with its status, `pending` if none is told. UserError for a
     recipe that is listed twice, or results whose intervals have different confidences.
@@ -103,7 +118,8 @@ def build_rows(
     runs_of: list[dict[str, list[Run]]] = []
     for spec in specs:
         scored = sorted((r for r in results if r.row == spec.recipe), key=lambda r: r.seed)
-        above = rows[-1].cells if rows else {}
+        is_first = not rows or rows[-1].group != spec.group
+        above = {} if is_first else rows[-1].cells
         tasks = dict.fromkeys(task for result in scored for task in result.tasks)
         runs = _runs(scored)
         cells = {task: _cell(scored, task, confidence) for task in tasks}
@@ -118,10 +134,14 @@ def build_rows(
                 title=spec.title,
                 status=status.get(spec.recipe) or (FINISHED if cells else PENDING),
                 cells=cells,
+                group=spec.group,
+                is_first=is_first,
             )
         )
     if confidence is not None:
-        _mark_best(rows, runs_of, confidence)
+        for group in dict.fromkeys(row.group for row in rows):
+            own = [place for place, row in enumerate(rows) if row.group == group]
+            _mark_best([rows[i] for i in own], [runs_of[i] for i in own], confidence)
     return rows
 
 

@@ -47,7 +47,8 @@ def write_table(
         status=status,
         names=names,
     )
-    scored = Scored(table=table, rows=rows, results=collect(folders, rows=names), swept=swept)
+    shown = [RowSpec(row.recipe, row.label) for row in table.rows]
+    scored = Scored(table=table, rows=shown, results=collect(folders, rows=names), swept=swept)
     drawn, left_out = draw_figures(figures, scored)
     lines = [f"- Figure {name} is left out: {reason}" for name, reason in left_out.items()]
     text = markdown(table) + "".join(f"{line}\n" for line in lines)

@@ -69,6 +69,22 @@ def test_the_noise_of_seeds_counts(score):
     assert best_of(sft + dpo) == [("sft", "arithmetic", "accuracy")]
 
 
+def test_rows_of_another_group_are_not_compared(score, tmp_path):
+    """Two students: the larger one's rows are better than all of the smaller one's."""
+    correct = {"a_base": 80, "a_sft": 95, "b_base": 20, "b_sft": 40, "c_base": 60, "c_sft": 62}
+    folders = [score(row, correct=k) for row, k in correct.items()]
+    specs = [RowSpec(row, row, row[0]) for row in correct]
+    assert best_of(folders, specs) == [(f"{x}_sft", "arithmetic", "accuracy") for x in "ab"]
+    rows = build_rows(specs, collect(folders), status={})
+    compared = [row.cells["arithmetic"].accuracy.difference is not None for row in rows]
+    assert compared == [False, True] * 3
+    told = {"name": "t", "rows": specs, "folders": folders, "paper": None, "paper_column": ""}
+    text = write_table(**told, out=tmp_path, status={})
+    base = next(line for line in text.splitlines() if line.startswith("| b_base |"))
+    assert "‡" not in text and "†" not in base
+    assert "- Rows are compared, and bold, within a, b, c each." in text
+
+
 def test_columns_are_judged_by_themselves_and_alone_nothing_is_best(score):
     folders = [score("sft", correct=80), score("dpo", correct=20)]
     folders += [score("dpo", correct=80, task="math"), score("joint", correct=20, task="math")]

@@ -116,6 +116,24 @@ def test_curves_are_drawn_over_tries_and_over_tokens(tried):
     assert not overlapping(figure)
 
 
+def test_the_grid_has_the_papers_tries_beside_ours(tried):
+    rows = [RowSpec("best", "best"), RowSpec("tree", "best + MCTS")]
+    folders = [tried("best", TRIES), tried("tree", TRIES, method="mcts")]
+    curves, confidence = read_curves(rows, collect(folders))
+    printed = {"tries": {"best": {"math": {1: 51.0, 8: 70.2}}}}
+    paper = load_paper("test_at_n", column="math").model_copy(update=printed)
+    grid = tries_grid(curves, confidence=confidence, paper=paper, paper_column="math")
+    own, other = grid.rows[:4], grid.rows[4:]
+    assert [(row[3], row[-1]) for row in own] == [(1, 51.0), (2, None), (4, None), (8, 70.2)]
+    assert own[-1][4:6] == (None, None) and all(row[-1] is None for row in other)
+    lines = grid.markdown().splitlines()
+    assert "| best | math | 2 × 1 | 8 | – | – | 70.2 |" in lines
+    assert "- Paper: Llama-3.1-8B-Instruct, MATH, as printed (arXiv 2503.01461" in lines[-1]
+    nothing = paper.model_copy(update={"tries": {}})
+    without = tries_grid(curves, confidence=confidence, paper=nothing, paper_column="math")
+    assert without.heads[-1] == "tokens a problem" and len(without.rows[0]) == 6
+
+
 def test_a_single_try_has_its_tokens_on_the_axis(tried):
     curves, confidence = read_curves(
         [RowSpec("best", "best")], collect([tried("best", {"p": ("y", (1011,))})])

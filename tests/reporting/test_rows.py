@@ -23,6 +23,14 @@ def test_one_seed_has_wilsons_interval(score):
     assert (cell.no_answer.low, cell.no_answer.high) == wilson(5, 100, confidence=0.95)
 
 
+def test_a_label_tells_what_the_results_do_not(score):
+    scored = [score("sft", correct=80)]
+    rows = rows_of([SFT, DPO], scored, sft="stale: its config has changed")
+    assert [row.label for row in rows] == ["SFT (stale)", "+ DPO"]
+    [row] = rows_of([SFT], scored, sft="failed (seed 2): no room")
+    assert row.label == "SFT (failed (seed 2))" and rows_of([SFT], scored)[0].label == "SFT"
+
+
 def test_several_seeds_have_their_mean_and_a_t_interval_over_seeds(score):
     folders = [score("sft", seed, correct=k) for seed, k in enumerate([70, 60, 80])]
     cell = rows_of([SFT], folders)[0].cells["arithmetic"]

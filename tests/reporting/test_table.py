@@ -228,6 +228,12 @@ def test_the_papers_numbers_are_all_there():
     assert [sum(part) for part in zip(*maths, strict=True)] == pytest.approx([269.4, 113.0])
 
 
+def test_the_papers_digits_are_those_in_print():
+    rows = load_paper("step_by_step", column="math").rows
+    assert [str(value) for value in rows["masked_joint"]["math"]] == ["51.0", "5.8"]
+    assert str(rows["cdpo"]["aime"][1]) == "45"
+
+
 def test_the_papers_alpha_figure_has_accuracies_only(score, tmp_path):
     paper = load_paper("alpha", column="gsm8k")
     sums = [sum(row[name][0] or 0 for row in paper.rows.values()) for name in paper.columns]

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -23,7 +24,7 @@ from marco.reporting.figures.lengths import (
 from marco.reporting.figures.margin_length import margin_length_scatter, pairs_of
 from marco.reporting.figures.no_answer import no_answer_bars
 from marco.reporting.figures.sweep import read_places, sweep_curves, sweep_of
-from marco.reporting.figures.test_at import read_curves, tries_curves, tries_grid
+from marco.reporting.figures.test_at import Curve, read_curves, tries_curves, tries_grid
 from marco.reporting.formats import Table
 from marco.reporting.grid import Grid
 from marco.reporting.results import Result, student_behind
@@ -128,10 +129,16 @@ def _response_lengths(scored: Scored) -> Figure:
 
 
 def _test_at(scored: Scored) -> Figure:
+    curves, told = _tries(scored)
+    return tries_curves(scored.table.name, curves, **told)
+
+
+def _tries(scored: Scored) -> tuple[list[Curve], dict[str, Any]]:
+    """The curves of all rows, and what is told beside them."""
     table = scored.table
     curves, confidence = read_curves(scored.rows, scored.results)
     beside = {"paper": table.paper, "paper_column": table.paper_column}
-    return tries_curves(table.name, curves, confidence=confidence, **beside)
+    return curves, {"confidence": confidence, **beside}
 
 
 def _error_classes(scored: Scored) -> Figure:
@@ -157,8 +164,8 @@ FIGURES: Mapping[FigureName, Callable[[Scored], Figure]] = {
 
 
 def _test_at_grid(scored: Scored) -> Grid:
-    curves, confidence = read_curves(scored.rows, scored.results)
-    return tries_grid(curves, confidence=confidence)
+    curves, told = _tries(scored)
+    return tries_grid(curves, **told)
 
 
 def _error_class_grid(scored: Scored) -> Grid:

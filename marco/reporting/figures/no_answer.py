@@ -16,7 +16,7 @@ def no_answer_bars(table: Table) -> Figure:
     """
     tasks = table.tasks or ("",)
     title = f"{table.name}: no-answer ratio of each row (lower is better)"
-    figure, panels = style.row_panels(title, len(tasks), [row.title for row in table.rows], more=1)
+    figure, panels = style.row_panels(title, len(tasks), [row.label for row in table.rows], more=1)
     for task, axes in zip(tasks, panels, strict=True):
         cells = [row.cells[task] for row in table.rows if task in row.cells]
         papers = [paper_value(table, row, task, 1) for row in table.rows]

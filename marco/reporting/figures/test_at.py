@@ -74,20 +74,39 @@ def read_curves(rows: Sequence[RowSpec], results: Sequence[Result]) -> tuple[lis
     return [_curve(*key, seeds, confidence) for key, seeds in found.items()], confidence
 
 
-def tries_grid(curves: Sequence[Curve], *, confidence: float) -> Grid:
-    """The curves in figures: what so many tries solve, and what they cost."""
+def tries_grid(
+    curves: Sequence[Curve],
+    *,
+    confidence: float,
+    paper: PaperTable | None = None,
+    paper_column: str = "",
+) -> Grid:
+    """The curves in figures: what so many tries solve, and what they cost.
+
+    The values of `paper` stand beside them, and those for other numbers of tries too.
+    """
+    columns = paper.beside([curve.task for curve in curves], column=paper_column) if paper else {}
+    rows: list[tuple[Any, ...]] = []
+    for curve in curves:
+        own = dict(zip(curve.tries, zip(curve.shares, curve.tokens, strict=True), strict=True))
+        printed = _printed(paper, curve.row, columns.get(curve.task))
+        for tries in sorted({*own, *printed}):
+            share, spent = own.get(tries, (None, None))
+            figures = (share and in_percent(share), spent, printed.get(tries))
+            rows.append((curve.title, curve.task, f"{curve.n} × {curve.seeds}", tries, *figures))
+    heads = ("row", "task", "n × seeds", "N", "solved, %", "tokens a problem", "paper, %")
+    label = paper and _label(paper, columns, [curve.row for curve in curves])
+    told = [f"Paper: {label}, as printed ({paper.source})."] if paper and label else []
+    shown = len(heads) if label else len(heads) - 1
     return Grid(
         name="test_at",
         title="Test@N: problems that one of N tries solves",
-        heads=("row", "task", "n × seeds", "N", "solved, %", "tokens a problem"),
-        rows=tuple(
-            (curve.title, curve.task, f"{curve.n} × {curve.seeds}", tries, in_percent(share), spent)
-            for curve in curves
-            for tries, share, spent in zip(curve.tries, curve.shares, curve.tokens, strict=True)
-        ),
+        heads=heads[:shown],
+        rows=tuple(row[:shown] for row in rows),
         notes=(
             "Of independent tries the unbiased estimator over all of them, of a tree's the first "
             f"N; {confidence:.0%} intervals over problems, of several seeds over seeds.",
+            *told,
         ),
     )
 
@@ -263,7 +282,8 @@ def _legend(
         handles.append(style.seed_handle())
     if paper:
         looks = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "color": style.INK}
-        handles.append(Line2D([], [], linestyle="none", label=paper, **looks))
+        told = style.wrapped(f"open markers: the paper's value of the row ({paper})", 64)
+        handles.append(Line2D([], [], linestyle="none", label=told, **looks))
     return handles
 
 
@@ -278,8 +298,7 @@ def _label(paper: PaperTable, columns: Mapping[str, str], rows: Sequence[str]) -
         for column in columns.values()
         if any(_printed(paper, row, column) for row in rows)
     )
-    told = f"open markers: the paper's value of the row ({paper.student}, {', '.join(names)})"
-    return style.wrapped(told, 64) if names else None
+    return f"{paper.student}, {', '.join(names)}" if names else None
 
 
 def _paper(series: int) -> dict[str, Any]:

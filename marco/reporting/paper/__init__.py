@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from marco.errors import UserError
 
-Pair = tuple[float | None, float | None]
+Value = int | float  # with the digits that are printed: 47.0, but 30
+Pair = tuple[Value | None, Value | None]
 # Results of ours whose column in the paper has another name.
 COLUMN_OF = {
     "blocksworld": "planning",
@@ -31,7 +32,7 @@ class PaperTable(BaseModel):
     student: str
     columns: dict[str, str]
     rows: dict[str, dict[str, Pair]]
-    tries: dict[str, dict[str, dict[int, float]]] = {}
+    tries: dict[str, dict[str, dict[int, Value]]] = {}
 
     def beside(self, tasks: Sequence[str], *, column: str) -> dict[str, str]:
         """The column that stands beside each task: its own.
