@@ -22,6 +22,7 @@ from marco.errors import UserError
 from marco.evaluation.error_classes import PRIMARY
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers.protocol import STEP
+from marco.reporting.paper import COLUMN_OF
 from marco.sweep import folder_name
 
 DESCRIPTION = "Make a W&B workspace for a table: bars per row, curves of training, samples, trees."
@@ -113,12 +114,13 @@ def build(
             from wandb_workspaces import expr
     except ImportError as error:
         raise UserError(f"{NEEDED} ({error})") from error
+    scored = [name for task in tasks for name in _scored(task)]
     return ws.Workspace(
         entity=entity,
         project=project,
         name=group,
         sections=[
-            _section("Rows", [panel for task in tasks for panel in _rows(task, swept)], columns=2),
+            _section("Rows", [panel for name in scored for panel in _rows(name, swept)], columns=2),
             _section("Answers", [panel for task in tasks for panel in _answers(task)], columns=3),
             _section("Training", _training(), columns=3),
             _section("Samples", _shown(), columns=1),
@@ -127,7 +129,7 @@ def build(
         runset_settings=ws.RunsetSettings(
             filters=expr.And(expr.Metric("Group") == group, expr.Metric("JobType") == "scores"),
             pinned_columns=["run:displayName", "run:state"]
-            + [f"summary:{task}/{name}" for task in tasks for name in ("accuracy", "no_answer")],
+            + [f"summary:{task}/{name}" for task in scored for name in ("accuracy", "no_answer")],
         ),
     )
 
@@ -281,6 +283,11 @@ def _composed(table: str, overrides: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{table}: {str(error).splitlines()[0]}") from error
     return told
+
+
+def _scored(task: str) -> list[str]:
+    """What has an accuracy in an evaluation of a task: its languages, too, if the paper has them."""
+    return [task, *(name for name in COLUMN_OF if name.startswith(f"{task} "))]
 
 
 def _entity() -> str:

@@ -82,6 +82,7 @@ def test_all_tasks_share_one_engine(tmp_path, embedded_folder, monkeypatch) -> N
         (["decoding.max_tokens=300"], {"arithmetic": 300, "math": 300}),
         (["engine=scripted"], {"arithmetic": 512, "math": 8192}),
         (["decoding=mcts"], {}),
+        (["size=paper", "tasks=[math,aime]"], {"math": 8192, "aime": 32768}),
     ],
 )
 def test_replies_are_as_long_as_task_decoding_and_engine_allow(overrides, limits) -> None:

@@ -57,6 +57,16 @@ def test_its_group_is_the_sweep_with_the_same_overrides():
     assert group() != group("size=paper") == group("size=paper", "cluster.threads=1")
 
 
+def test_it_has_what_the_paper_tells_of_languages():
+    told = workspace._composed("step_by_step", ("size=paper",))
+    tasks = {"tasks": told["tasks"], "swept": [], "project": "marco", "entity": "me"}
+    sections = {section.name: section.panels for section in workspace.build("g", **tasks).sections}
+    named = [panel.title.partition(":")[0] for panel in sections["Rows"]]
+    languages = ["multi_if", "multi_if zh", "multi_if en", "multi_if other"]
+    assert list(dict.fromkeys(named)) == ["gsm8k", "math", "aime", *languages]
+    assert {panel.title.partition(":")[0] for panel in sections["Answers"]} == {*told["tasks"]}
+
+
 @pytest.mark.parametrize("name", workspace._tables())
 def test_every_table_has_one(name):
     assert workspace._composed(name, ())["group"].startswith(f"{name}-")
