@@ -46,7 +46,7 @@ table: $(STAMP)
 
 # Tests side by side share the cores: each stage takes one thread.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 3 --dist worksteal
 
 slow: $(STAMP)
 	$(PYTHON) -m pytest -m slow

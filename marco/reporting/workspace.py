@@ -286,7 +286,7 @@ def _composed(table: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _scored(task: str) -> list[str]:
-    """What has an accuracy in an evaluation of a task: its languages, too, if the paper has them."""
+    """What an evaluation of a task has accuracies of: languages, too, if the paper has them."""
     return [task, *(name for name in COLUMN_OF if name.startswith(f"{task} "))]
 
 

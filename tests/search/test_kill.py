@@ -19,7 +19,7 @@ from marco.config import ROOT
 from marco.failpoints import FAILPOINTS
 
 PROBLEMS = 24
-KILLS = {1: 4, 8: 8, 64: 8}  # by concurrency
+KILLS = {1: 2, 8: 4, 64: 4}  # by concurrency
 TORTURE = {1: 40, 8: 80, 64: 80}
 
 

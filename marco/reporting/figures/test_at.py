@@ -251,7 +251,7 @@ def _finish(axes: Axes, curves: Sequence[Curve], over: str, printed: Sequence[in
     if over == "tries":
         ticks = sorted(set(values))
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.set_xlabel("N, tries at a problem (log scale)")
+        axes.set_xlabel("N, tries at a problem (log scale; rows side by side at each)")
     else:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.set_xlabel("tokens generated for a problem by N tries, mean (log scale)")
