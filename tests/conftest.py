@@ -50,6 +50,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("pattern_name", sorted(f.stem for f in files if f.stem != "mixed"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The smoke run first: at the end the other workers would wait for it, for minutes."""
+    items.sort(key=lambda item: item.path.name != "test_smoke.py")
+
+
 @pytest.fixture
 def pattern(pattern_name: str, patterns: Mapping[str, Pattern]) -> Pattern:
     return patterns[pattern_name]
