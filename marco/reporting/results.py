@@ -153,11 +153,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def student_behind(result: Result) -> Path | None:
-    """The folder of the student that was scored, where the manifest tells one."""
-    if not (result.folder / MANIFEST).is_file():
+def student_behind(scores: Path) -> Path | None:
+    """The folder of the student that was scored, where the manifest of the scores tells one."""
+    if not (scores / MANIFEST).is_file():
         return None
-    student = read_manifest(result.folder)["inputs"].get("student")
+    student = read_manifest(scores)["inputs"].get("student")
     return Path(student["path"]) if student else None
 
 

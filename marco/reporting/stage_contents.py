@@ -16,7 +16,7 @@ from marco.errors import UserError
 from marco.evaluation.metrics import class_names
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers.protocol import Artifact
-from marco.reporting.results import collect
+from marco.reporting.results import collect, student_behind
 from marco.reporting.rows import RowSpec
 from marco.reporting.samples import FILE as SAMPLES
 from marco.search.tree import Tree, read_trees
@@ -57,7 +57,7 @@ def figures(kind: str, folder: Path) -> dict[str, float]:
     """The final figures of a stage, by names joined with `/`."""
     if kind == "scores":
         found = flat(_read(folder / "results.json").get("tasks", {}))
-        student = _student_of(folder)
+        student = student_behind(folder)
         return found | (flat({"train": _read(student / "metrics.json")}) if student else {})
     if kind == "student":
         return flat({"train": _read(folder / "metrics.json")})
@@ -112,7 +112,7 @@ def _over_tokens(folder: Path) -> Iterator[Curve]:
 
 def _over_lengths(folder: Path) -> Iterator[Curve]:
     """The mean margin of preference pairs by their difference of lengths, in tenths of them."""
-    student = _student_of(folder)
+    student = student_behind(folder)
     if student is None:
         return
     try:
@@ -194,13 +194,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, bool | int | float) and math.isfinite(value):
             found[f"{prefix}{name}"] = value
     return found
-
-
-def _student_of(scores: Path) -> Path | None:
-    """The folder of the student that was scored, where it is one of ours."""
-    found = read_manifest(scores)["inputs"].get("student")
-    folder = Path(found["path"]) if found else None
-    return folder if folder and (folder / "metrics.json").is_file() else None
 
 
 def _counted(trees: Iterator[Tree]) -> dict[str, Any]:

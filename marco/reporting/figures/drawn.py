@@ -103,10 +103,10 @@ def _tree_lengths(scored: Scored) -> Figure:
 
     sources = [
         Source(row=row, task=tree.task, folder=folder, trees=folder)
-        for row, folder in _behind(scored, lambda result: trees_behind(result.folder))
+        for row, folder in _behind(scored, trees_behind)
         for tree in islice(read_trees(folder), 1)
     ]
-    student = next(filter(None, map(student_behind, scored.results)), None)
+    student = next((student for _, student in _behind(scored, student_behind)), None)
     if student is None:
         raise UserError("no row has a student, by whose tokenizer chains have a length")
     trees = {
@@ -116,11 +116,11 @@ def _tree_lengths(scored: Scored) -> Figure:
     return length_histograms(scored.table.name, of_trees(trees, encode=encode))
 
 
-def _behind(scored: Scored, found: Callable[[Result], Path | None]) -> Iterator[tuple[str, Path]]:
-    """The title of each result's row, and what is found of the result."""
+def _behind(scored: Scored, found: Callable[[Path], Path | None]) -> Iterator[tuple[str, Path]]:
+    """The title of each result's row, and what is found of its scores."""
     titles = {row.recipe: row.title for row in scored.rows}
     for result in scored.results:
-        if (folder := found(result)) is not None:
+        if (folder := found(result.folder)) is not None:
             yield titles.get(result.row, result.row), folder
 
 

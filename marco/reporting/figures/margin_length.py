@@ -67,7 +67,7 @@ def pairs_of(
     found = []
     for row in rows:
         for result in sorted(results, key=lambda result: result.seed):
-            student = student_behind(result) if result.row == row.recipe else None
+            student = student_behind(result.folder) if result.row == row.recipe else None
             if student is not None and (pairs := read_pairs(student)):
                 one = Pairs(
                     row=row.recipe,
