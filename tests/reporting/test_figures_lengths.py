@@ -104,6 +104,18 @@ def test_thirds_of_the_correct_chains_of_each_tree():
         of_trees({"arithmetic": [tree("p", ["wrong"])]}, encode=str.split)
 
 
+def test_rows_of_one_task_have_the_same_axes_and_tasks_their_own():
+    lengths = [
+        Lengths("pattern a", "longest", "SFT", (100, 105, 110, 120)),
+        Lengths("pattern b", "longest", "SFT", (100, 300, 400, 420)),
+    ]
+    a, b = length_histograms("t", lengths, is_one_task=True).axes
+    assert a.get_xlim() == b.get_xlim() and a.get_ylim() == b.get_ylim()
+    assert a.get_xlabel() == b.get_xlabel()  # bins are as wide
+    a, b = length_histograms("t", lengths).axes
+    assert a.get_xlim()[1] < 200 and b.get_xlim()[1] > 400
+
+
 def test_rows_on_other_trees_of_a_task_stand_apart():
     def source(row, task, folder, trees):
         return Source(row=row, task=task, folder=Path(folder), trees=Path(trees))

@@ -95,7 +95,9 @@ def _chain_lengths(scored: Scored) -> Figure:
         for task, own in dataset_folders([student]).items()
         for folder in own
     ]
-    return length_histograms(scored.table.name, of_datasets(apart(sources)))
+    is_one_task = len({source.task for source in sources}) == 1
+    lengths = of_datasets(apart(sources))
+    return length_histograms(scored.table.name, lengths, is_one_task=is_one_task)
 
 
 def _tree_lengths(scored: Scored) -> Figure:
@@ -113,7 +115,9 @@ def _tree_lengths(scored: Scored) -> Figure:
         name: chain.from_iterable(map(read_trees, own)) for name, own in apart(sources).items()
     }
     encode = ChatTokenizer.load(student).encode
-    return length_histograms(scored.table.name, of_trees(trees, encode=encode))
+    is_one_task = len({source.task for source in sources}) == 1
+    lengths = of_trees(trees, encode=encode)
+    return length_histograms(scored.table.name, lengths, is_one_task=is_one_task)
 
 
 def _behind(scored: Scored, found: Callable[[Path], Path | None]) -> Iterator[tuple[str, Path]]:

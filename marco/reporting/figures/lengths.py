@@ -204,10 +204,13 @@ def density_curve(tokens: Sequence[int], *, places: int) -> dict[int, float]:
 
 
 @style.styled
-def length_histograms(name: str, lengths: Sequence[Lengths]) -> Figure:
+def length_histograms(
+    name: str, lengths: Sequence[Lengths], *, is_one_task: bool = False
+) -> Figure:
     """A column of strips for each task, one strip a bucket or row: histogram and kernel density.
 
-    Shares in % of a series' chains per bin of tokens; strips of a column have the same axes. Each
+    Shares in % of a series' chains per bin of tokens; strips of a column have the same axes, and so
+    have columns where they are rows of one task. Each
     tells n and median. What lies far beyond the rest is not drawn, and told. Tasks stand abreast
     where their strips are the same, else below each other.
     """
@@ -230,19 +233,27 @@ def length_histograms(name: str, lengths: Sequence[Lengths]) -> Figure:
         height=0.9 + sum(len(strips[band[0]]) * tall + 0.5 for band in bands),
     )
     grid = figure.subplots(sum(len(strips[band[0]]) for band in bands), across, squeeze=False)
-    top = 0
+    top, drawn = 0, []
     for band in bands:
         own = strips[band[0]]
         for column in range(across):
             panels = list(grid[top : top + len(own), column])
             if column < len(band):
-                _column(panels, band[column], own, series, lengths)
+                task = band[column]
+                shared = [one for one in lengths if is_one_task or one.task == task]
+                bins = _bins([count for one in shared for count in one.tokens])
+                _column(panels, task, own, series, lengths, bins)
+                drawn += panels
             else:
                 for axes in panels:
                     axes.remove()
         for axes, strip in zip(grid[top : top + len(own), 0], own, strict=True):
             axes.set_ylabel(_label(strip), rotation=0, ha="right", va="center", labelpad=12)
         top += len(own)
+    if is_one_task:
+        highest = max(axes.get_ylim()[1] for axes in drawn)
+        for axes in drawn:
+            axes.set_ylim(0, highest)
     figure.legend(
         handles=[(Patch(**_area(i)), Line2D([], [], **_line(i))) for i in range(len(series))],
         labels=series,
@@ -261,9 +272,10 @@ def _column(
     strips: Sequence[str],
     series: Sequence[str],
     lengths: Sequence[Lengths],
+    bins: tuple[int, float],
 ) -> None:
     own = {(one.strip, one.series): one.tokens for one in lengths if one.task == task}
-    width, end = _bins([count for tokens in own.values() for count in tokens])
+    width, end = bins
     edges = np.arange(0, end + width, width)
     at = np.linspace(0, edges[-1], 400)
     peak = 0.0
