@@ -130,11 +130,11 @@ def run(
 
 def row_of_table(cfg: DictConfig) -> str:
     """How a config names a row of its table, with the keys in it; "" without a table."""
-    table: Any = OmegaConf.to_container(cfg, resolve=False).get("table")
-    return str(table["row"]) if table else ""
+    whole: Any = OmegaConf.to_container(cfg, resolve=False)
+    return str(whole["table"]["row"]) if whole.get("table") else ""
 
 
-def params_of_sweep(hydra_config: DictConfig) -> dict[str, str]:
+def params_of_sweep(hydra_config: Any) -> dict[str, str]:
     """The overrides that an experiment sweeps by itself: values by key, as in its file."""
     return {str(key): str(value) for key, value in (hydra_config.sweeper.params or {}).items()}
 
