@@ -15,6 +15,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -89,7 +90,13 @@ def run_row(config: Config, job: Job) -> Path:
         state=state_of(files),
         group=config.table.group,
     )
-    called = folder_name(config.table.name, job.overrides, row=job.row, params=job.params)
+    called = folder_name(
+        config.table.name,
+        job.overrides,
+        row=job.row,
+        params=job.params,
+        is_sweep=job.is_sweep,
+    )
     folder = config.outputs / "table" / called
     before = _read(folder / ROWS / _file(record))
     replace_text(job.folder / TABLE, str(folder))
@@ -107,8 +114,9 @@ def run_row(config: Config, job: Job) -> Path:
 
 def _told_by_environment(config: Config) -> list[str]:
     """As overrides what a config takes from variables (SKY_T1), which others do not set."""
-    file = config.data.published and config.data.published.file
-    return [f"data.published.file={json.dumps(file, ensure_ascii=False)}"] if file else []
+    if config.data.published is None:
+        return []
+    return [f"data.published.file={json.dumps(config.data.published.file, ensure_ascii=False)}"]
 
 
 def show_tables(run: Path) -> None:
@@ -246,22 +254,38 @@ def _make(config: Config, group: str, result_end: Any) -> None:
 
 
 def folder_name(
-    table: str, overrides: Iterable[str], *, row: str, params: Mapping[str, str]
+    table: str,
+    overrides: Iterable[str],
+    *,
+    row: str,
+    params: Mapping[str, str],
+    is_sweep: bool = True,
 ) -> str:
     """What a table's folder is called, and its group in W&B.
 
-    Rows find each other by the overrides that they share: all but those that `row` is named by, and
-    those that the experiment itself gives (`params`). What changes how a stage runs, and not what
-    it makes, makes no other table.
+    Rows find each other by the overrides that they share: all but those that `row` is named by,
+    and of those that the experiment itself gives (`params`) the keys that it sweeps, and fixed
+    values that are as it says; a run that is no sweep goes without them. What changes how a stage
+    runs, and not what it makes, makes no other table.
     """
+    parser = OverridesParser.create()
+    own = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
+    fixed = {
+        one.get_key_element(): one.get_value_element_as_str()
+        for one in own
+        if not one.is_sweep_override()
+    }
     of_row = set(re.findall(r"\$\{(?:hydra:runtime\.choices\.)?([^{}]+?)(?:\.name)?\}", row))
-    shared = []
-    for override in overrides:
-        name, _, value = override.partition("=")
-        name = name.lstrip("+~")
-        is_volatile = stages.VOLATILE & set(re.split(r"[./@]", name))
-        if not (is_volatile or name in NEVER_SHARED | of_row or params.get(name) == value):
-            shared.append(override)
+    of_row |= NEVER_SHARED | (params.keys() - fixed.keys())
+    names = {override: override.partition("=")[0].lstrip("+~") for override in overrides}
+    shared = [
+        override
+        for override, name in names.items()
+        if not (name in of_row or stages.VOLATILE & set(re.split(r"[./@]", name)))
+        and override != f"{name}={fixed.get(name)}"
+    ]
+    if not is_sweep:
+        shared += [f"no {key}" for key in fixed.keys() - set(names.values())]
     shared.sort()
     digest = hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:8]
     return f"{table}-{digest}"
@@ -293,9 +317,12 @@ def _keep(folder: Path, record: Record, config: Config) -> None:
 def _spec(folder: Path) -> dict[str, Any]:
     without_figures = {"figures": [], "swept": []}  # as tables of before they were listed
     try:
-        return without_figures | json.loads((folder / SPEC).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        spec = without_figures | json.loads((folder / SPEC).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder} is no table of a sweep: it holds no {SPEC}") from error
+    if "rows" not in spec:
+        raise UserError(f"{folder} is no table of a sweep: its {SPEC} lists no rows")
+    return spec
 
 
 def _read(path: Path) -> Record | None:

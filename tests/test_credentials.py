@@ -104,6 +104,17 @@ def test_what_people_call_their_keys_is_removed(name, monkeypatch):
         assert remove(f"no way with {IN_ENVIRONMENT}") == "no way with [removed]"
 
 
+def test_no_run_is_refused_for_what_a_variable_of_any_name_holds(monkeypatch):
+    monkeypatch.setenv("MODEL_KEY", "Qwen/Qwen2.5-1.5B-Instruct")
+    assert not list(credentials({"model": "Qwen/Qwen2.5-1.5B-Instruct"}))
+
+
+def test_a_folder_in_a_variable_is_no_secret(monkeypatch, tmp_path):
+    monkeypatch.setenv("START_PWD", str(tmp_path))
+    for remove in (without_credentials, Redactor({})):
+        assert remove(f"see {tmp_path}/outputs") == f"see {tmp_path}/outputs"
+
+
 def test_no_config_of_ours_is_refused():
     files = [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "experiments").glob("*.yaml")]
     assert len(files) > 100

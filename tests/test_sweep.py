@@ -129,7 +129,7 @@ def test_a_changed_input_file_makes_its_rows_stale(run, tmp_path):
     assert "stale" in line(tmp_path, "SFT") and "stale" not in line(tmp_path, "+ DPO")
 
 
-def test_a_row_of_a_file_that_a_variable_names_is_not_stale_without_it(run, tmp_path, monkeypatch):
+def test_a_row_is_not_stale_where_a_variable_names_another_file(run, tmp_path, monkeypatch):
     file = tmp_path / "sky t1, a part.jsonl"
     turns = [{"from": "user", "value": "1 + 1?"}, {"from": "assistant", "value": "2"}]
     file.write_text(json.dumps({"system": "", "conversations": turns}) + "\n")
@@ -140,6 +140,10 @@ def test_a_row_of_a_file_that_a_variable_names_is_not_stale_without_it(run, tmp_
     sweep.current_key.cache_clear()
     run("recipe=dpo", "+table.rows.sft_sky_t1='Sky-T1'", correct=30)
     assert "40.0 [" in line(tmp_path, "Sky-T1") and "stale" not in line(tmp_path, "Sky-T1")
+    without = sweep._told_by_environment(checked("recipe=sft_sky_t1"))  # of the hub's set
+    assert without == ["data.published.file=null"]
+    monkeypatch.setenv("SKY_T1", str(file))
+    assert sweep.composed_config(("recipe=sft_sky_t1", *without)).data.published.file is None
 
 
 def test_outputs_that_were_moved_have_their_tables_still(run, tmp_path, capsys):
@@ -174,6 +178,20 @@ def test_all_tables_are_written_anew_where_outputs_are_named(run, tmp_path, caps
         assert told.count("\ntable: ") == 2
     assert main([str(tmp_path), "--name", "mine"]) == 0  # a table of all scores
     assert "### mine" in capsys.readouterr().out
+
+
+def test_one_bad_table_leaves_the_others(run, tmp_path, capsys):
+    scores = run("recipe=sft", correct=40)
+    for name, text in (("a", "{}"), ("b", "[]"), ("z", "{")):
+        (tmp_path / "table" / name).mkdir()
+        (tmp_path / "table" / name / "sweep.json").write_text(text)
+    capsys.readouterr()
+    assert main([str(tmp_path), str(tmp_path / "table")]) == 2
+    told = capsys.readouterr()
+    assert told.out.count("| SFT | 100 × 1 | 40.0 [") == 1
+    assert told.err.count("is no table of a sweep") == 3 and "lists no rows" in told.err
+    assert main([str(tmp_path), str(scores)]) == 2
+    assert f"{scores} holds no table of a sweep, as the others do" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_with_a_table_is_told(run, tmp_path, capsys):

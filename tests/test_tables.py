@@ -102,6 +102,24 @@ def test_a_row_is_named_by_options_and_values() -> None:
     assert len({called(), *map(called, others)}) == 1 + len(others)
 
 
+def test_what_an_experiment_sweeps_is_no_part_of_the_folder_however_rows_are_named() -> None:
+    params = {"pairs": "a,b", "loss": "dpo,ipo", "recipe": "joint", "tasks": "['gsm8k', 'math']"}
+
+    def called(*overrides: str, is_sweep: bool = True) -> str:
+        told = {"row": "${pairs.choice}_${loss.preference.name}", "params": params}
+        return folder_name("t", overrides, **told, is_sweep=is_sweep)
+
+    # As Hydra hands them to a job.
+    given = ("recipe=joint", "tasks=['gsm8k','math']")
+    rows = {called(f"pairs={p}", f"loss={x}", *given) for p in "ab" for x in ("dpo", "ipo")}
+    assert rows == {called()}
+    assert called("pairs=a", *given, is_sweep=False) == called()
+    # One that is run by itself is composed without them.
+    alone = called("pairs=a", is_sweep=False)
+    assert alone != called() and called("pairs=b", "loss=dpo", is_sweep=False) == alone
+    assert called("recipe=other", is_sweep=False) not in (alone, called("recipe=other"), called())
+
+
 def test_the_table_of_losses_has_every_loss_of_the_registry() -> None:
     losses = swept("losses", "embedded")["loss"]
     used = {OmegaConf.load(CONF / "loss" / f"{loss}.yaml").preference.name for loss in losses}

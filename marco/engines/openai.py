@@ -35,6 +35,7 @@ from marco.errors import UserError
 NO_ANSWER = (ValueError, LookupError, TypeError, AttributeError)  # JSON of another form, or none
 OF_REPLICA = {401, 403, 404}  # what a server says that is set up otherwise than the others
 PASSING = {408, 409, 425, 429}  # of the client's errors, those that another attempt may mend
+SHORTEST_KEY = 6  # characters; what is shorter stands for none (`x`, `none`), and is in any text
 
 
 class OpenAIConfig(BaseModel):
@@ -244,9 +245,9 @@ class OpenAIEngine:
         """The JSON of an answer; UserError where no server will ever take the request."""
         async with self.session.post(f"{replica.url}/completions", json=body, **options) as reply:
             text = await reply.text()
-            if self.key:  # some servers repeat it in what they refuse
-                text = text.replace(self.key, "[removed]")
             if 400 <= reply.status < 500 and reply.status not in PASSING:
+                if self.key and len(self.key) >= SHORTEST_KEY:  # some repeat it in what they refuse
+                    text = text.replace(self.key, "[removed]")
                 refusal = f"{replica.url} refuses: HTTP {reply.status}: {_short(text)}"
                 replica.refusal = UserError(refusal)
                 by_all = all(other.refusal for other in self.replicas)

@@ -46,7 +46,7 @@ def evaluate(
         if limit == config["engine"].get("max_model_len"):
             print(
                 f"  {name}: prompt and reply share engine.max_model_len={limit}, and replies end "
-                "there: raise it, or lower decoding.max_tokens",
+                "there: raise it if the model reads more, or lower decoding.max_tokens",
                 flush=True,
             )
     started = time.monotonic()

@@ -12,7 +12,7 @@ python -m marco.reporting workspace TABLE [--dry-run]  # its dashboard in W&B
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] in COMMANDS:
             print(_command(*arguments), end="")
         else:
-            print(_tables(_parser().parse_args(arguments)), end="")
+            for text in _tables(_parser().parse_args(arguments)):
+                print(text, end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -66,29 +67,46 @@ def _command(name: str, *arguments: str) -> str:
     return module.text(figures)
 
 
-def _tables(options: argparse.Namespace) -> str:
-    """The tables of sweeps in the folders, each in its own place; where there are none, one of all
-    scores, as there is if anything is asked of it."""
+def _tables(options: argparse.Namespace) -> Iterator[str]:
+    """The tables of sweeps in the folders, each written in its own place.
+
+    Where there are none, or anything is asked of it, a table of all scores. UserError for a sweep's
+    table that cannot be written, after all others.
+    """
     folders = [str(folder) for folder in options.folders]
     is_asked = options != _parser().parse_args(folders)
     sweeps = _sweeps(options.folders, below=not is_asked)
-    if sweeps and is_asked:
+    if not any(sweeps.values()):
+        yield _table(options)
+        return
+    if is_asked:
+        table = next(filter(None, sweeps.values()))[0]
         raise UserError(
-            f"{sweeps[0]} is the table of a sweep, which is written in its own folder, as its "
+            f"{table} is the table of a sweep, which is written in its own folder, as its "
             "experiment says: options are for scores (python -m marco.reporting outputs/scores ...)"
         )
-    if not sweeps:
-        return _table(options)
-    shown = [(folder, tabulate(folder)) for folder in sweeps]
-    if len(shown) == 1:
-        return shown[0][1]
-    return "\n".join(f"{text}\ntable: {folder}\n" for folder, text in shown)
+    if without := [folder for folder, own in sweeps.items() if not own]:
+        raise UserError(f"{without[0]} holds no table of a sweep, as the others do: name it alone")
+    tables = dict.fromkeys(table for own in sweeps.values() for table in own)
+    failed = []
+    for table in tables:
+        try:
+            text = tabulate(table)
+        except UserError as error:
+            failed.append(str(error))
+        else:
+            yield text if len(tables) == 1 else f"{text}\ntable: {table}\n\n"
+    if failed:
+        raise UserError("; ".join(failed))
 
 
-def _sweeps(folders: Sequence[Path], *, below: bool) -> list[Path]:
-    """The tables of sweeps among folders, and those in them or in their folder `table`."""
+def _sweeps(folders: Sequence[Path], *, below: bool) -> dict[Path, list[Path]]:
+    """The tables of sweeps that each folder is, or holds, in it or in its folder `table`."""
     patterns = [SPEC, *([f"*/{SPEC}", f"table/*/{SPEC}"] if below else [])]
-    return [p.parent for f in folders for pattern in patterns for p in sorted(f.glob(pattern))]
+    return {
+        folder: [path.parent for pattern in patterns for path in sorted(folder.glob(pattern))]
+        for folder in folders
+    }
 
 
 def _table(options: argparse.Namespace) -> str:
@@ -132,7 +150,7 @@ def _names(text: str) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m marco.reporting",
-        description="Collect scores again, and print one table of them. "
+        description="Write the tables of sweeps anew, or print one table of scores. "
         "To compare two of them: python -m marco.reporting compare A B, or test_at A B",
     )
     parser.add_argument(

@@ -65,8 +65,8 @@ _CREDENTIALS = re.compile(
 _CREDENTIAL_NAME = re.compile(
     r"(?:^|_)(?:(?:api_?|access_|secret_|private_)key|token|passw(?:or)?d|passphrase|secret)$", re.I
 )
-# A variable's value is removed where it stands, and nothing is refused for the name: so all that
-# people call keys may count. PWD itself is a folder.
+# What people call keys, besides: such a variable's value is removed from texts, and no run is
+# refused for it. PWD itself is a folder.
 _CREDENTIAL_VARIABLE = re.compile(
     rf"{_CREDENTIAL_NAME.pattern}|(?:^|_)(?:key|pat)$|(?:password|_pwd)$", re.I
 )
@@ -131,24 +131,28 @@ def credentials(values: Any, place: str = "") -> Iterator[str]:
             yield from credentials(value, place)
     elif isinstance(values, str) and values:
         name = place.rpartition(".")[2]
-        if _CREDENTIAL_NAME.search(name) or without_credentials(values) != values:
+        known = _environment_credentials(tuple(os.environ.items()), _CREDENTIAL_NAME)
+        carries = _CREDENTIALS.search(values) or any(secret in values for secret in known)
+        if _CREDENTIAL_NAME.search(name) or carries:
             yield place
 
 
 def without_credentials(text: str) -> str:
     """The text with `[removed]` for what is surely a password, a token or a key."""
-    for secret in _environment_credentials(tuple(os.environ.items())):
+    for secret in _environment_credentials(tuple(os.environ.items()), _CREDENTIAL_VARIABLE):
         text = text.replace(secret, _REMOVED)
     return _CREDENTIALS.sub(lambda found: (found["query"] or "") + _REMOVED, text)
 
 
 @cache
-def _environment_credentials(environment: tuple[tuple[str, str], ...]) -> list[str]:
-    """Values of variables that are named as credentials, and passwords of addresses."""
+def _environment_credentials(
+    environment: tuple[tuple[str, str], ...], named: re.Pattern[str]
+) -> list[str]:
+    """Values of variables that are `named` as credentials, and passwords of addresses."""
     found = {password for _, value in environment for password in _long(_passwords(value))}
     for name, value in environment:
         is_long = len(value) >= _SHORTEST_CREDENTIAL
-        if is_long and _CREDENTIAL_VARIABLE.search(name) and not os.path.exists(value):
+        if is_long and named.search(name) and not os.path.exists(value):
             found.add(value)
     return sorted(found, key=len, reverse=True)
 
@@ -211,6 +215,8 @@ def _secret_text(text: str, known: Sequence[str]) -> bool:
 def _environment_secrets() -> list[str]:
     found = []
     for name, value in os.environ.items():
-        is_secret = _SECRET_NAME.search(name) or _CREDENTIAL_VARIABLE.search(name)
+        is_secret = _SECRET_NAME.search(name) or (
+            _CREDENTIAL_VARIABLE.search(name) and not os.path.exists(value)
+        )
         found += _long([value] if is_secret else _passwords(value))
     return found

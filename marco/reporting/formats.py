@@ -342,7 +342,8 @@ def _comparison_notes(table: Table, percent: str) -> list[str]:
             "comparisons."
         )
     if any(m.difference is None for m in below):
-        lines.append(f"{NOT_COMPARED} Not compared: the row above has no result here.")
+        other = " (of its group)" if len(table.groups) > 1 else ""
+        lines.append(f"{NOT_COMPARED} Not compared: the row above has no result here{other}.")
     return lines
 
 

@@ -82,7 +82,7 @@ class Cell:
 class Row:
     """A row of the table; `cells` holds the tasks that have results, `status` says what else is.
 
-    `is_first` says that no row of its `group` is above it.
+    `is_first` says that it begins its `group`: there is no row above to compare it with.
     """
 
     recipe: str
@@ -118,8 +118,9 @@ def build_rows(
     runs_of: list[dict[str, list[Run]]] = []
     for spec in specs:
         scored = sorted((r for r in results if r.row == spec.recipe), key=lambda r: r.seed)
-        is_first = not rows or rows[-1].group != spec.group
-        above = {} if is_first else rows[-1].cells
+        above = rows[-1].cells if rows and rows[-1].group == spec.group else {}
+        # A row that has not run yet may be of any group.
+        is_apart = bool(rows and rows[-1].cells) and all(row.group != spec.group for row in rows)
         tasks = dict.fromkeys(task for result in scored for task in result.tasks)
         runs = _runs(scored)
         cells = {task: _cell(scored, task, confidence) for task in tasks}
@@ -135,7 +136,7 @@ def build_rows(
                 status=status.get(spec.recipe) or (FINISHED if cells else PENDING),
                 cells=cells,
                 group=spec.group,
-                is_first=is_first,
+                is_first=not rows or is_apart,
             )
         )
     if confidence is not None:

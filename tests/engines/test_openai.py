@@ -189,6 +189,20 @@ def test_a_refusal_that_repeats_the_key_is_told_without_it(
     assert "Bearer open-sesame" in server.headers[0].values() and "sesame" not in str(told.value)
 
 
+@pytest.mark.parametrize("key", ["11", "choices", "e"])
+def test_a_key_that_is_a_word_of_answers_leaves_them_as_they_are(
+    key: str, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARCO_TEST_KEY", key)
+    server = serve()
+    engine = OpenAIEngine("m", config(server))
+    asked = [request(f"p{i}", prompt=(i,)) for i in range(30)]
+    told = {c.text for response in answered(engine, *asked) for c in response.completions}
+    engine.close()
+    assert told == {answer(body)["choices"][0]["text"] for body in server.bodies}
+    assert " 11" in told
+
+
 def test_a_replica_that_knows_no_such_model_is_left_to_the_others(
     serve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

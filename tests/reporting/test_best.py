@@ -85,6 +85,19 @@ def test_rows_of_another_group_are_not_compared(score, tmp_path):
     assert "- Rows are compared, and bold, within a, b, c each." in text
 
 
+def test_a_row_that_waits_begins_no_group(score, tmp_path):
+    specs = [
+        RowSpec(row, row, group) for row, group in zip("abcd", ("x", "", "x", "y"), strict=True)
+    ]
+    folders = [score(row, correct=50) for row in "acd"]
+    rows = build_rows(specs, collect(folders), status={})
+    assert [row.is_first for row in rows if row.cells] == [True, False, True]
+    told = {"name": "t", "rows": specs, "folders": folders, "paper": None, "paper_column": ""}
+    lines = write_table(**told, out=tmp_path, status={}).splitlines()
+    assert "‡" in next(line for line in lines if line.startswith("| c |"))
+    assert "- ‡ Not compared: the row above has no result here (of its group)." in lines
+
+
 def test_columns_are_judged_by_themselves_and_alone_nothing_is_best(score):
     folders = [score("sft", correct=80), score("dpo", correct=20)]
     folders += [score("dpo", correct=80, task="math"), score("joint", correct=20, task="math")]

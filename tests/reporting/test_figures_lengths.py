@@ -112,6 +112,11 @@ def test_rows_of_one_task_have_the_same_axes_and_tasks_their_own():
     a, b = length_histograms("t", lengths, is_one_task=True).axes
     assert a.get_xlim() == b.get_xlim() and a.get_ylim() == b.get_ylim()
     assert a.get_xlabel() == b.get_xlabel()  # bins are as wide
+    few = [Lengths("t", "longest", "SFT", (1100, 1200, 1300) * 10)]
+    many = [Lengths("u", "longest", "SFT", tuple(range(100, 120)) * 400), *few]
+    assert all(
+        "beyond" not in text for text in said(length_histograms("t", many, is_one_task=True))
+    )
     a, b = length_histograms("t", lengths).axes
     assert a.get_xlim()[1] < 200 and b.get_xlim()[1] > 400
 

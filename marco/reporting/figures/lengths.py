@@ -210,9 +210,9 @@ def length_histograms(
     """A column of strips for each task, one strip a bucket or row: histogram and kernel density.
 
     Shares in % of a series' chains per bin of tokens; strips of a column have the same axes, and so
-    have columns where they are rows of one task. Each
-    tells n and median. What lies far beyond the rest is not drawn, and told. Tasks stand abreast
-    where their strips are the same, else below each other.
+    have columns where they are rows of one task. Each tells n and median. What lies far beyond the
+    rest is not drawn, and told. Tasks stand abreast where their strips are the same, else below
+    each other.
     """
     strips: dict[str, list[str]] = {}
     for one in lengths:
@@ -233,6 +233,13 @@ def length_histograms(
         height=0.9 + sum(len(strips[band[0]]) * tall + 0.5 for band in bands),
     )
     grid = figure.subplots(sum(len(strips[band[0]]) for band in bands), across, squeeze=False)
+    bins = {
+        task: _bins([count for one in lengths if one.task == task for count in one.tokens])
+        for task in strips
+    }
+    end = max(end for _, end in bins.values())
+    width = max(_width(end / MOST_BINS), *(width for width, _ in bins.values()))
+    shared = (width, float(width * np.ceil(end / width)))
     top, drawn = 0, []
     for band in bands:
         own = strips[band[0]]
@@ -240,9 +247,7 @@ def length_histograms(
             panels = list(grid[top : top + len(own), column])
             if column < len(band):
                 task = band[column]
-                shared = [one for one in lengths if is_one_task or one.task == task]
-                bins = _bins([count for one in shared for count in one.tokens])
-                _column(panels, task, own, series, lengths, bins)
+                _column(panels, task, own, series, lengths, shared if is_one_task else bins[task])
                 drawn += panels
             else:
                 for axes in panels:
@@ -326,8 +331,13 @@ def _bins(tokens: Sequence[int]) -> tuple[int, float]:
     best = max(end / MOST_BINS, 1.0)
     automatic = np.histogram_bin_edges([count for count in tokens if count <= end], bins="auto")
     best = max(best, float(automatic[1] - automatic[0]))
-    width = next(s * 10**p for p in range(9) for s in STEPS if s * 10**p >= best)
+    width = _width(best)
     return width, float(width * max(1, 1 + np.ceil(end / width)))
+
+
+def _width(least: float) -> int:
+    """The least width of a bin that is a round number of tokens."""
+    return next(s * 10**p for p in range(9) for s in STEPS if s * 10**p >= least)
 
 
 def _label(strip: str) -> str:
