@@ -78,7 +78,9 @@ def test_rows_of_a_table_share_a_folder_and_those_of_another_recipe_have_their_o
     name: str, size: str
 ) -> None:
     keys = swept(name, size)
-    row = row_of_table(OmegaConf.load(ROOT / "experiments" / f"{name}.yaml"))
+    file = OmegaConf.load(ROOT / "experiments" / f"{name}.yaml")
+    assert isinstance(file, DictConfig)
+    row = row_of_table(file)
     params = {key: ",".join(values) for key, values in keys.items()}
 
     def called(*overrides: str) -> str:
