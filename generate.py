@@ -5,7 +5,8 @@ python generate.py task=gsm8k models=qwen_llama pattern=mixed
 
 from functools import partial
 
-from marco import cli, hub, pipeline
+from marco import cli, pipeline
+from marco.cards import hub
 from marco.config import Config
 from marco.stages import Stage, materialise
 

@@ -4,7 +4,8 @@ python train.py recipe=masked_joint student=smollm2_135m
 python train.py experiments=step_by_step
 """
 
-from marco import cli, hub, pipeline
+from marco import cli, pipeline
+from marco.cards import hub
 from marco.config import Config
 from marco.sweep import run_row, show_tables
 

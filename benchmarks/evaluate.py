@@ -30,11 +30,10 @@ from search import MODELS, config_of, sections
 
 from marco.config import ROOT
 from marco.engines.registry import model_folder
-from marco.stages import CHILD_ENVIRONMENT
+from marco.processes import CHILD_ENVIRONMENT, quiet
 from marco.tasks.numbers import canonical
 from marco.tasks.problem import Problem
 from marco.tasks.registry import make_task
-from marco.work import quiet
 
 DATA = ROOT.parent / "shared" / "data"
 

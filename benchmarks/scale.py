@@ -43,10 +43,10 @@ from marco.driver.worker import Found, rest_the_collector
 from marco.engines.journal import Journal, JournaledEngine
 from marco.engines.openai import OpenAIConfig, OpenAIEngine
 from marco.engines.protocol import Completion, Request, Response, Sampling
+from marco.processes import quiet
 from marco.search.start import SearchStart
 from marco.search.tree import Tree
 from marco.tasks.registry import make_task
-from marco.work import quiet
 
 MEASURED = json.loads((Path(__file__).parent / "service_times.json").read_text(encoding="utf-8"))
 SLOTS = MEASURED["max_num_seqs"]  # sequences that a replica works on at once

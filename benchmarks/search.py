@@ -42,12 +42,12 @@ from marco.engines.protocol import Engine, Request, Response
 from marco.engines.registry import make_engine, model_folder
 from marco.engines.scripted import ScriptedEngine, draws
 from marco.engines.vllm import VLLMEngine
+from marco.processes import quiet
 from marco.search.start import SearchStart, longest_first, search_starter
 from marco.search.tree import Tree
 from marco.tasks.problem import Problem
 from marco.tasks.registry import make_task
 from marco.tasks.task import Task
-from marco.work import quiet
 
 MODELS = ROOT / "outputs" / "models"
 Yield = tuple[int, int]  # distinct correct chains of a problem, and the tokens they cost

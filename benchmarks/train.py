@@ -375,7 +375,7 @@ class Runner:
     """Runs a way in a process of its own, and ends it before the machine is out of memory."""
 
     def __init__(self, device: str, *, limit_gb: float, scratch: Path) -> None:
-        from marco.stages import CHILD_ENVIRONMENT
+        from marco.processes import CHILD_ENVIRONMENT
         from marco.training.allocator import FEW_KERNELS
 
         self.device, self.limit_mb, self.scratch = device, limit_gb * 1024, scratch

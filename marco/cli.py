@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from marco import stages
+from marco import processes
 from marco.config import ROOT, Config, check
 from marco.errors import UserError
 from marco.reporting.allowlist import credentials
@@ -92,7 +92,7 @@ def run(
             config = check(cfg, run_config.runtime.choices)
             _refuse_credentials(config.model_dump(mode="json"))
             if config.engine.name == "scripted":  # nothing heavy that stages could share
-                stages.PRELOAD.clear()
+                processes.PRELOAD.clear()
             script(
                 config,
                 Job(

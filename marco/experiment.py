@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from marco import pipeline, stages
+from marco import pipeline, processes
 from marco.config import Config
+from marco.disk import replace_text
 from marco.errors import UserError
 from marco.reporting.row_log import ALONE, logged
-from marco.stages import Stage, materialise, replace_text
+from marco.stages import Stage, materialise
 
 
 def make_row(config: Config, *, group: str = ALONE) -> Path:
@@ -25,7 +26,7 @@ def score(config: Config, stage: Stage, *, group: str = ALONE) -> Path:
 
 def grade(config: Config, stage: Stage) -> Path:
     """The finished scores of responses that were there."""
-    stages.PRELOAD.clear()  # no model: nothing heavy
+    processes.PRELOAD.clear()  # no model: nothing heavy
     scores = materialise(stage, config.outputs, cluster=config.cluster.model_dump())
     return _where_wanted(scores, config.output_dir)
 

@@ -12,9 +12,10 @@ from marco.config import ROOT, Config, near
 from marco.data.contamination import check_disjoint
 from marco.engines.registry import EMBEDDED
 from marco.errors import UserError
+from marco.identity import without_volatile
 from marco.losses import PREFERENCE_LOSSES
 from marco.search.tree import read_trees
-from marco.stages import Stage, without_volatile
+from marco.stages import Stage
 from marco.tasks.problem import Problem, Split
 from marco.tasks.registry import TaskConfig, make_task
 from marco.tasks.task import Task

@@ -6,7 +6,7 @@ On a GPU nothing is: a process forked after CUDA was touched cannot use it.
 from contextlib import suppress
 from importlib import import_module
 
-from marco.work import quiet
+from marco.processes import quiet
 
 
 def preload() -> None:

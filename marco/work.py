@@ -5,16 +5,11 @@ puts its files beside it.
 """
 
 import json
-import os
 import random
 import sys
-import threading
-import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +17,8 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
 from marco.errors import UserError
+from marco.manifest import CONFIG
+from marco.processes import end_with_script, limit_threads, quiet
 from marco.progress import Progress
 from marco.termination import exit_on_sigterm
 
@@ -40,7 +37,7 @@ class Order:
 
     @classmethod
     def read(cls, folder: Path) -> "Order":
-        values = json.loads((folder / "config.yaml").read_text(encoding="utf-8"))
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         inputs = {name: Path(path) for name, path in values.pop("inputs").items()}
         return cls(**values, inputs=inputs, out=folder)
 
@@ -248,19 +245,6 @@ WORK: dict[str, Work] = {
 }
 
 
-def quiet() -> None:
-    """Libraries' progress bars and advice would drown the lines that say what runs."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    from transformers.utils import logging
-
-    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries among each other
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
 def run(folder: Path) -> None:
     """Do the work of the stage in `folder`, and end this process: 0, or 2 with one clear line."""
     sys.exit(_run(folder))
@@ -288,26 +272,3 @@ def _run(folder: Path) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def limit_threads(threads: int | None) -> None:
-    """CPU threads of torch, and of what follows torch (vLLM in this process); None: all cores."""
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
-def end_with_script() -> None:
-    """A stage whose script was killed must not write on beside the one that takes its place."""
-    script, starter = parent_process(), os.getppid()
-
-    def watch() -> None:
-        if script is not None:
-            script.join()
-        else:  # a rank, of torchrun's
-            while os.getppid() == starter:
-                time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

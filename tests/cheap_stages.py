@@ -12,7 +12,7 @@ from typing import Any
 
 from marco import pipeline, stages
 from marco.evaluation.metrics import summarise
-from marco.work import end_with_script
+from marco.processes import end_with_script
 
 WAYS = ("dies", "raises", "row dies")
 

@@ -1,7 +1,7 @@
 """train.py with the stages of tests/cheap_stages.py: python -m tests.cheap_train <overrides>."""
 
 import train
-from marco import cli, stages, sweep
+from marco import cli, processes, sweep
 from marco.config import Config
 from marco.reporting import table
 from tests import cheap_stages
@@ -20,7 +20,7 @@ table.picture, table.draw_figures = no_picture, no_figures
 
 def cheap(config: Config, job: cli.Job) -> None:
     """In whichever process the launcher puts it: the import is what replaces the stages."""
-    stages.PRELOAD[:] = [cheap_stages.__name__]
+    processes.PRELOAD[:] = [cheap_stages.__name__]
     train.train(config, job)
 
 

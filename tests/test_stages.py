@@ -11,9 +11,10 @@ from threading import Timer
 import pytest
 from filelock import FileLock
 
-from marco import stages
+from marco import processes, stages
 from marco.errors import UserError
-from marco.stages import Stage, StageFailed, read_manifest
+from marco.manifest import hidden, read_manifest
+from marco.stages import Stage, StageFailed
 
 
 def cheap_work(folder):
@@ -36,7 +37,7 @@ def cheap_work(folder):
 @pytest.fixture(autouse=True)
 def _cheap_work(monkeypatch):
     monkeypatch.setattr(stages.work, "run", cheap_work)
-    monkeypatch.setattr(stages, "PRELOAD", [])
+    monkeypatch.setattr(processes, "PRELOAD", [])
 
 
 def make(tmp_path, name="a", inputs=None, **config):
@@ -114,13 +115,13 @@ def test_a_stage_that_is_killed_names_the_signal_and_leaves_its_inputs_intact(tm
 
 
 def _sleeper(folder):
-    stages.work.end_with_script()
+    processes.end_with_script()
     (folder.parent / "child").write_text(str(os.getpid()))
     time.sleep(600)
 
 
 def _materialise_a_sleeper(tmp_path):
-    stages.work.run, stages.PRELOAD = _sleeper, []
+    stages.work.run, processes.PRELOAD = _sleeper, []
     materialise(make(tmp_path), tmp_path)
 
 
@@ -164,10 +165,10 @@ def test_a_stage_that_a_living_process_makes_is_waited_for(tmp_path, capfd):
     stage = make(tmp_path)
     folder = stage.folder(tmp_path)
     folder.parent.mkdir(parents=True)
-    stages.hidden(folder, "pid").write_text("process 4242 on elsewhere")
+    hidden(folder, "pid").write_text("process 4242 on elsewhere")
     context = multiprocessing.get_context("spawn")
     ready, end = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(stages.hidden(folder, "lock"), ready, end))
+    holder = context.Process(target=_hold, args=(hidden(folder, "lock"), ready, end))
     holder.start()
     assert ready.wait(60)
     # A dead holder holds nothing.
@@ -196,7 +197,7 @@ def _slow_work(folder):
 
 
 def _materialise_slowly(tmp_path):
-    stages.work.run, stages.PRELOAD = _slow_work, []
+    stages.work.run, processes.PRELOAD = _slow_work, []
     materialise(make(tmp_path), tmp_path)
 
 
@@ -208,7 +209,7 @@ def test_how_a_stage_failed_is_kept_until_it_is_made(tmp_path, monkeypatch):
     stage = make(tmp_path, code=3)
     with pytest.raises(StageFailed, match="exit code 3"):
         materialise(stage, tmp_path)
-    failed = stages.hidden(stage.folder(tmp_path), "failed")
+    failed = hidden(stage.folder(tmp_path), "failed")
     assert json.loads(failed.read_text())["ending"] == "exit code 3"
     assert json.loads(failed.read_text())["told"] == "error: no room"
     monkeypatch.setattr(stages.work, "run", _good_work)
@@ -255,27 +256,3 @@ def test_a_broken_manifest_is_named(tmp_path, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=r"manifest\.json"):
         materialise(make(tmp_path), tmp_path)
-
-
-def _loud(text, times):
-    for _ in range(times):
-        os.write(2, text)
-
-
-def test_the_last_lines_are_few_and_bounded_and_marks_and_bars_are_none():
-    lines = b"one\n\xff two\n  three\n   ^^^^\n 10%\r 90%\nfive\n" + b"x" * 200_000 + b"\n"
-    code, last = stages.run_apart(_loud, lines, 1)
-    assert code == 0
-    assert last == " / ".join(["\ufffd two", "three", "90%", "five", "x" * 500])
-
-
-def test_a_process_goes_on_where_its_lines_can_be_written_nowhere(monkeypatch):
-    class Closed:
-        def write(self, text):
-            raise BrokenPipeError
-
-        def flush(self):
-            pass
-
-    monkeypatch.setattr(sys, "stderr", Closed())
-    assert stages.run_apart(_loud, b"y" * 999 + b"\n", 250)[0] == 0

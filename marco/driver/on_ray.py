@@ -16,6 +16,7 @@ from marco.driver.report import Report
 from marco.driver.scheduler import Placed
 from marco.driver.worker import Counts, Found, Starter, Worker, share_out
 from marco.errors import UserError
+from marco.processes import limit_threads, quiet
 
 TOLD_EVERY_S = 1.0  # what a worker has done, and whether an idle one finds work
 ABSENT_S = 60.0  # then the person is told of a worker without a place, and others do its work
@@ -131,8 +132,6 @@ class RayWorker:
     def walk(self, dispenser: Any) -> Iterator[Found]:
         """What is found, as it is, until all workers have found theirs."""
         import ray
-
-        from marco.work import limit_threads, quiet
 
         def ask(method: str, *arguments: Any) -> Any:
             return ray.get(getattr(dispenser, method).remote(self.index, *arguments))

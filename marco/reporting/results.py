@@ -17,7 +17,7 @@ from pydantic import (
 
 from marco.errors import UserError
 from marco.evaluation.statistics import Kind
-from marco.stages import MANIFEST, read_manifest
+from marco.manifest import MANIFEST, read_manifest
 
 FILE = "results.json"
 # What is told otherwise, or where and how a row runs.

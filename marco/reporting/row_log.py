@@ -16,8 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
+from marco.manifest import MANIFEST, read_manifest
 from marco.reporting.config import AnyLogger, NoLoggerConfig, WandbConfig
-from marco.stages import MANIFEST, Stage, read_manifest, whole
+from marco.stages import Stage, whole
 
 if TYPE_CHECKING:
     from marco.config import Config

@@ -17,6 +17,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
+from marco.disk import replace_text
+from marco.manifest import MANIFEST, hidden
 from marco.reporting import stage_contents as contents
 from marco.reporting.allowlist import Redactor, allowed
 from marco.reporting.config import AnyLogger, LoggerConfig
@@ -24,7 +26,6 @@ from marco.reporting.loggers import make_logger
 from marco.reporting.loggers.guarded import GuardedLogger, GuardedRun
 from marco.reporting.loggers.protocol import Artifact, RunInfo
 from marco.reporting.row_log import MARKER, LoggedStage, Order, is_logged, place_of, run_id
-from marco.stages import MANIFEST, hidden, replace_text
 from marco.training.live import Following
 
 KILLED = "the row's process was killed"

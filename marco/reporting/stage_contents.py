@@ -14,13 +14,13 @@ from typing import Any
 
 from marco.errors import UserError
 from marco.evaluation.metrics import class_names
+from marco.manifest import MANIFEST, read_manifest
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers.protocol import Artifact
 from marco.reporting.results import collect, student_behind
 from marco.reporting.rows import RowSpec
 from marco.reporting.samples import FILE as SAMPLES
 from marco.search.tree import Tree, read_trees
-from marco.stages import MANIFEST, read_manifest
 from marco.training.live import Following
 from marco.training.pairs_csv import read_pairs
 from marco.viewer.export import tree_page

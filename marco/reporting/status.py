@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from marco.errors import UserError
+from marco.manifest import MANIFEST, hidden, read_manifest
 from marco.progress import duration
-from marco.stages import MANIFEST, hidden, read_manifest
 from marco.sweep import SPEC, records, row_names
 
 DESCRIPTION = "List stages: running, finished, failed, broken off; and tables, with what they cost."

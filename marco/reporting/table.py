@@ -1,9 +1,9 @@
 """One table of an experiment, from the scores that exist so far, in every form it is printed in."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from marco.disk import replace_file
 from marco.reporting.figures import FigureName
 from marco.reporting.figures.drawn import GRIDS, KINDS, Scored, draw_figures, figure_grids
 from marco.reporting.formats import Table, as_json, comma_separated, latex, markdown
@@ -71,7 +71,7 @@ def write_table(
     for file in gone:
         (out / file).unlink(missing_ok=True)
     for file, content in files.items():
-        _replace(out / file, content)
+        replace_file(out / file, content)
     return "\n".join([text, *(grid.markdown() for grid in beside)])
 
 
@@ -107,15 +107,3 @@ def make_table(
         paper_column=paper_column,
         left_out=tuple(left_out),
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

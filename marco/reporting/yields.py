@@ -9,10 +9,10 @@ import numpy as np
 
 from marco.errors import UserError
 from marco.evaluation.statistics import wilson
+from marco.manifest import MANIFEST, read_manifest
 from marco.reporting.grid import Estimate, Grid, Value
 from marco.reporting.samples import RESAMPLES, SEED
 from marco.search.tree import Tree, read_trees
-from marco.stages import MANIFEST, read_manifest
 from marco.tasks.verdict import CORRECT, WRONG
 
 TREES = "trees"  # what their figures are called

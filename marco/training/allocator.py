@@ -1,8 +1,8 @@
 """What a training on a CPU leaves in memory: blocks that it has freed, and kernels.
 
-A stage keeps all freed blocks (`CHILD_ENVIRONMENT` in marco/stages.py): the next step asks for the
-same sizes, and their pages are there. The blocks of one long row are of many sizes, each a little
-larger than the hole that the last has left, and holes then outweigh what is in use.
+A stage keeps all freed blocks (`CHILD_ENVIRONMENT` in marco/processes.py): the next step asks for
+the same sizes, and their pages are there. The blocks of one long row are of many sizes, each a
+little larger than the hole that the last has left, and holes then outweigh what is in use.
 """
 
 import ctypes

@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
+from marco.disk import sync
 from marco.errors import UserError
 from marco.failpoints import cross
 
@@ -36,11 +37,7 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     cross("checkpoint.rename.before")
     os.replace(new, folder / FILE)
     cross("checkpoint.rename.after")
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)
 
 
 def load(folder: Path, *, run: str, strategy: str) -> dict[str, Any] | None:

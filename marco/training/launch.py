@@ -30,7 +30,7 @@ def launch(folder: Path, trainer: TrainerConfig) -> int:
 
     Returns their exit code. They end with this process, killed ones included: the system ends what
     it started (a launcher of the user's is told, so that it can end what is elsewhere), and a rank
-    ends when what started it has ended (`work.end_with_script`).
+    ends when what started it has ended (`processes.end_with_script`).
     """
     torchrun = f"-m torch.distributed.run --standalone --nproc-per-node={trainer.devices}"
     starter = shlex.split(trainer.launch or f"{shlex.quote(sys.executable)} {torchrun}")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+from marco.disk import replace_text
 from marco.errors import UserError
-from marco.stages import replace_text
 
 PORT = 8765
 

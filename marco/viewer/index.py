@@ -20,11 +20,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from marco.disk import sync
 from marco.errors import UserError
 from marco.evaluation.error_classes import ErrorClassesConfig, classify
+from marco.manifest import hidden
 from marco.progress import Progress
 from marco.search.tree import Node, Tree, parse_tree, trees_file
-from marco.stages import hidden
 from marco.tasks.verdict import CORRECT, NO_ANSWER, WRONG
 
 SCHEMA = 1
@@ -256,8 +257,7 @@ def _build(trees: Path, path: Path) -> None:
             )
             file.execute("COMMIT")
             file.executescript(_INDEXES + "ANALYZE;")
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(part)
         part.replace(path)
     except (OSError, sqlite3.Error) as error:
         raise UserError(

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from marco.data.pairs import shared_prefix
 from marco.errors import UserError
-from marco.lineage import CONFIG, order_of
-from marco.stages import read_manifest
+from marco.manifest import CONFIG, order_of, read_manifest
 from marco.training.pairs_csv import FILE, read_pairs
 
 MaskScope = Literal["none", "preference", "sft", "all"]

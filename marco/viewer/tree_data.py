@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from marco.errors import UserError
 from marco.evaluation.error_classes import ErrorClassesConfig
-from marco.lineage import CONFIG, order_of
+from marco.manifest import CONFIG, order_of
 from marco.search.tree import Node, Tree
 from marco.search.ucb import ucb
 from marco.tasks.problem import Problem

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from marco import cards
+from marco.cards.__main__ import main as cards
 from marco.config import ROOT
 from marco.errors import UserError
 from marco.reporting.__main__ import main as reporting
@@ -86,7 +86,7 @@ def check(words: list[str]) -> None:
         elif module == "marco.viewer":
             parses(viewer, [*arguments, "--port", "0"])
         elif module == "marco.cards":
-            parses(cards.main, arguments)
+            parses(cards, arguments)
         else:
             assert module in MODULES or module.startswith("marco."), f"unknown module {module}"
             assert module in MODULES or importlib.util.find_spec(module), f"no module {module}"

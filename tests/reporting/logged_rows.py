@@ -16,13 +16,14 @@ from typing import Any
 from marco import pipeline
 from marco.evaluation.error_classes import PRIMARY
 from marco.evaluation.metrics import summarise
+from marco.manifest import MANIFEST, hidden
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers import make_logger
 from marco.reporting.loggers.guarded import GuardedLogger
 from marco.reporting.row_log import logged, order_of
 from marco.reporting.row_watch import watch
 from marco.search.tree import Node, Tree, write_trees
-from marco.stages import MANIFEST, Stage, _seal, hidden
+from marco.stages import Stage, _seal
 from marco.training.live import LiveLog
 from marco.training.pairs_csv import COLUMNS
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from marco.manifest import MANIFEST, SCHEMA, hidden
 from marco.reporting import __main__ as reporting
 from marco.reporting.status import figures
-from marco.stages import MANIFEST, SCHEMA, hidden
 
 HOLD = """
 import sys

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from marco.manifest import MANIFEST, SCHEMA
 from marco.reporting.yields import TreeCounts, tree_grid, trees_behind
 from marco.search.tree import Node, Tree, write_trees
-from marco.stages import MANIFEST, SCHEMA
 
 
 def tree(name: str, ends: list[tuple[str, str]], tokens: int) -> Tree:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from marco.errors import UserError
-from marco.lineage import order_of
+from marco.manifest import order_of
 from marco.search.pattern import Kinds, Pattern
 from marco.search.replay import replay
 from marco.search.tree import Tree

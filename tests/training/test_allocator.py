@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from marco.stages import CHILD_ENVIRONMENT
+from marco.processes import CHILD_ENVIRONMENT
 from marco.training.allocator import FEW_KERNELS
 
 HELD_AFTER = """

@@ -10,9 +10,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from marco.errors import UserError
+from marco.manifest import MANIFEST
 from marco.reporting.figures import FigureName, style
 from marco.reporting.figures.error_classes import class_grid, error_class_stacks, read_stacks
 from marco.reporting.figures.lengths import (
+    Lengths,
     Source,
     apart,
     dataset_folders,
@@ -31,7 +33,6 @@ from marco.reporting.results import Result, student_behind
 from marco.reporting.rows import RowSpec
 from marco.reporting.yields import trees_behind
 from marco.search.tree import read_trees
-from marco.stages import MANIFEST
 
 KINDS = ("png", "svg")
 
@@ -95,9 +96,7 @@ def _chain_lengths(scored: Scored) -> Figure:
         for task, own in dataset_folders([student]).items()
         for folder in own
     ]
-    is_one_task = len({source.task for source in sources}) == 1
-    lengths = of_datasets(apart(sources))
-    return length_histograms(scored.table.name, lengths, is_one_task=is_one_task)
+    return _lengths(scored, sources, of_datasets(apart(sources)))
 
 
 def _tree_lengths(scored: Scored) -> Figure:
@@ -115,8 +114,11 @@ def _tree_lengths(scored: Scored) -> Figure:
         name: chain.from_iterable(map(read_trees, own)) for name, own in apart(sources).items()
     }
     encode = ChatTokenizer.load(student).encode
+    return _lengths(scored, sources, of_trees(trees, encode=encode))
+
+
+def _lengths(scored: Scored, sources: Sequence[Source], lengths: Sequence[Lengths]) -> Figure:
     is_one_task = len({source.task for source in sources}) == 1
-    lengths = of_trees(trees, encode=encode)
     return length_histograms(scored.table.name, lengths, is_one_task=is_one_task)
 
 

@@ -18,13 +18,13 @@ from matplotlib.patches import Patch
 from marco.data.buckets import Bucket, in_bucket
 from marco.data.chains import Encode, chains_of
 from marco.errors import UserError
+from marco.manifest import MANIFEST, read_manifest
 from marco.reporting.figures import style
 from marco.reporting.figures.samples import read_samples
 from marco.reporting.figures.style import INK
 from marco.reporting.results import Result
 from marco.reporting.rows import RowSpec
 from marco.search.tree import Tree
-from marco.stages import MANIFEST, read_manifest
 from marco.tasks.verdict import CORRECT
 
 BUCKETS: tuple[Bucket, ...] = get_args(Bucket)

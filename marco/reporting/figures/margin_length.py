@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from marco.errors import UserError
-from marco.lineage import CONFIG, order_of
 from marco.losses import PREFERENCE_LOSSES
+from marco.manifest import CONFIG, order_of
 from marco.reporting.figures import style
 from marco.reporting.results import Result, student_behind
 from marco.reporting.rows import RowSpec, confidence_of

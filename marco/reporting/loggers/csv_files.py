@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from marco.disk import replace_text
 from marco.reporting.loggers.protocol import STEP, Artifact, RunInfo
-from marco.stages import replace_text
 
 COLUMNS = ("axis", "step", "metric", "value")
 

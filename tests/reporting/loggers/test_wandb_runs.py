@@ -9,10 +9,10 @@ import time
 
 import pytest
 
+from marco.manifest import MANIFEST
 from marco.reporting.config import WandbConfig
 from marco.reporting.loggers.protocol import RunInfo
 from marco.reporting.loggers.wandb_runs import WandbLogger, mode_of
-from marco.stages import MANIFEST
 
 from ..logged_rows import STEPS, below, config_of, finish_all, log, scores_of
 from .reading import (

@@ -1,14 +1,7 @@
-"""Cards of students and datasets: what each is made of, told from its manifest; and the hub.
+"""Cards of students and datasets: what each is made of, told from its manifest."""
 
-python -m marco.cards outputs/student/<folder>                     # write its README.md anew
-python -m marco.cards outputs/student/<folder> --push OWNER/NAME   # and upload it
-python -m marco.cards outputs/student/<folder> --push OWNER        # with the datasets it learnt
-"""
-
-import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +16,15 @@ from huggingface_hub import (
     ModelCardData,
 )
 
+from marco.cards.lineage import Made, hub_datasets, lineage, told_config
 from marco.data.statistics import format_stats
+from marco.disk import replace_text
 from marco.engines.registry import EMBEDDED
 from marco.errors import UserError
-from marco.lineage import Made, hub_datasets, lineage, order_of, told_config
+from marco.manifest import CARD, CARDED, MANIFEST, order_of, read_manifest
 from marco.progress import duration
 from marco.reporting.results import FILE as RESULTS
 from marco.reporting.results import TaskScores, collect
-from marco.stages import CARD, CARDED, MANIFEST, read_manifest, replace_text
 
 EMBEDDED_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TAGS = ["marco", "reasoning", "arXiv:2503.01461"]
@@ -295,45 +289,3 @@ def _licence_text(licence: Mapping[str, Any], made: Sequence[Made]) -> str:
     sources += ["the models that wrote the trees and their problems"] if "trees" in kinds else []
     sources += ["the published sets that it names"] if hub_datasets(made) else []
     return f"Not stated: `license` in the header is to be filled in, by {' and '.join(sources)}."
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the card of a folder, and push it if asked; 2 for what a person can mend."""
-    from marco import hub  # which writes cards itself
-
-    options = _parser().parse_args(arguments)
-    chosen = {"license": options.license}
-    folder, private = options.folder.absolute(), not options.public
-    try:
-        if options.push is None:
-            lines = [str(write(folder, **chosen))]
-        elif "/" in options.push:
-            lines = [hub.push(folder, options.push, private=private, **chosen)]
-        else:
-            lines = hub.push_with_datasets(folder, options.push, private=private, **chosen)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m marco.cards",
-        description="Write the card of a student or dataset anew, and push both to the hub. "
-        "The token is that of the environment variable HF_TOKEN.",
-    )
-    parser.add_argument("folder", type=Path, help="of a finished student or dataset")
-    parser.add_argument(
-        "--push",
-        metavar="OWNER[/NAME]",
-        help="upload it there; without a name under that of its folder, with its datasets",
-    )
-    parser.add_argument("--public", action="store_true", help="for all to see; else private")
-    parser.add_argument("--license", metavar="ID", help="of the hub's list, for the card's header")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

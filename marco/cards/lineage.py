@@ -1,17 +1,15 @@
 """The lineage of a stage, by manifests; and what of the configs in it may be told elsewhere."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marco.errors import UserError
+from marco.identity import without_volatile
+from marco.manifest import CONFIG, MANIFEST, order_of, read_manifest
 from marco.reporting.allowlist import allowed
-from marco.stages import MANIFEST, read_manifest, without_volatile
 
-CONFIG = "config.yaml"
 # The sections of a stage's config that are told.
 SECTIONS = {
     "student": ("student", "dataset", "seed", "loss", "trainer"),
@@ -78,14 +76,6 @@ def _walk(
 def _final_name(folder: Path) -> str:
     """The name of a folder, also of one that is about to be renamed (see `marco.stages`)."""
     return folder.name.removeprefix(".").removesuffix(".part")
-
-
-def order_of(folder: Path) -> dict[str, Any]:
-    """What a stage was told to make: its config, and more that is of no use here."""
-    try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {folder / CONFIG}: {error.strerror or error}") from error
 
 
 def told_config(folder: Path, kind: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from marco.cards.lineage import lineage
 from marco.errors import UserError
-from marco.lineage import lineage
-from marco.stages import CARD
+from marco.manifest import CARD
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -68,7 +68,7 @@ def push(
     not be public if `private`. UserError without a token, for one that is refused, without a
     network, and for a name that the hub does not take.
     """
-    from marco.cards import card, kind_of
+    from marco.cards.card import card, kind_of
 
     kind = kind_of(folder)
     repo_type = REPO_TYPES[kind]
