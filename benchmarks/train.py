@@ -5,7 +5,7 @@ python benchmarks/train.py --pairs-per-tree tree --repeats 1 --no-long
 python benchmarks/train.py --gpu    # a random Llama of 1B parameters, longer chains, MFU
 
 The pairs are the embedded main job's own (`tree`), and pairs of the same trees, 1, 4 or 16 of each.
-Five ways take turns, each in a process of its own, so that its peak memory is its own:
+Five ways (train_ways.py) take turns, each in a process of its own, so that its peak is its own:
 
   ours          `train_student` as `train.py` calls it; the reference is a stage before
   trl_default   DPOTrainer as it comes: fp32 weights, bf16 autocast, gradient checkpointing, its own
@@ -34,23 +34,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from measures import peak_mb, rounded, status_mb
+from measures import rounded, status_mb
+from train_pairs import Words, drawn, own_rows, pair_of_words, prepare, regrouped_rows
+from train_ways import ROOT, SEED, WARM_UP, Figures, Options
 
-ROOT = Path(__file__).resolve().parents[1]
-SEED = 0
-MAX_TOKENS = 100_000  # no pair is left out
-WARM_UP = 1  # steps that do not count
-Row = dict[str, Any]
-Options = dict[str, Any]
-Figures = dict[str, Any]
-
+WAYS = Path(__file__).with_name("train_ways.py")
 # What the embedded model becomes with another vocabulary or on a GPU. The weights are random.
 LONG_SHAPE = {
     "vocab_size": 131_072,
@@ -101,276 +95,6 @@ GPU_AXES: dict[str, list[Options]] = {
 }
 
 
-# --- The ways. Each runs in a process that imports only what it needs. ---
-
-
-def ours(
-    folder: Path, model: Path, *, batch: int, device: str, settings: Options | None = None, **_: Any
-) -> Figures:
-    """Our training of the pairs in `folder`, by the function that the stage calls.
-
-    Times come from the progress that it tells after each step, tokens from its log.
-    """
-    import csv
-
-    from marco.training.config import LossConfig
-    from marco.training.fit import train_student
-
-    clock = _progress_clock(device)
-    preference = {"name": "dpo", "beta": 0.1}  # as TRL's default
-    loss = {"preference": preference, "alpha": 0.0, "mask": "none", "weights": {}}
-    with tempfile.TemporaryDirectory() as out:
-        train_student(
-            start=model,
-            dataset=folder,
-            reference=folder / "reference",
-            out=Path(out),
-            loss=LossConfig.model_validate(loss),
-            trainer=_trainer_config(device, batch, **settings or {}),
-            seed=SEED,
-            run="benchmark",
-            progress=clock,
-        )
-        with (Path(out) / "metrics.csv").open(encoding="utf-8") as file:
-            log = list(csv.DictReader(file))
-    steps = json.loads((folder / "steps.json").read_text(encoding="utf-8"))
-    return clock.figures() | {
-        # Once each: a tree that is split over two forwards computes its path in both.
-        "tokens": [step["tokens"] for step in steps[WARM_UP:]],
-        "grad_norm": float(log[0]["grad_norm"]),
-    }
-
-
-def reference(folder: Path, model: Path, *, batch: int, device: str, **_: Any) -> Figures:
-    """Our reference of the pairs in `folder`."""
-    from marco.training.fit import write_reference
-
-    trainer = _trainer_config(device, batch)
-    write_reference(
-        start=model,
-        dataset=folder,
-        out=folder / "reference",
-        precision=trainer.precision,
-        micro_batch_tokens=trainer.micro_batch_tokens,
-        max_tokens=trainer.max_tokens,
-        accelerator=trainer.accelerator,
-    )
-    return {"peak_mb": held_mb(device)}
-
-
-def trl(
-    folder: Path,
-    model: Path,
-    *,
-    batch: int,
-    device: str,
-    options: Options,
-    steps: int,
-    **_: Any,
-) -> Figures:
-    """TRL's training of the same pairs; 0 steps only compute the reference, which TRL keeps."""
-    from datasets import load_from_disk
-    from transformers import AutoTokenizer, TrainerCallback
-    from trl import DPOConfig, DPOTrainer
-
-    class OfTokens(DPOTrainer):
-        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-            return dataset  # token ids already
-
-    clock, norms = Clock(device), []
-
-    class Ticks(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            clock.tick()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            clock.tick()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            norms.append(logs.get("grad_norm"))
-
-    options = {key: value for key, value in options.items() if key != "keeps_blocks"}
-    forward = min(options.pop("forward", batch), batch)
-    of_weights = {
-        key: options.pop(key) for key in ("dtype", "attn_implementation") if key in options
-    }
-    data = load_from_disk(str(folder / "trl"))
-    longest = max(
-        len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
-        for row in data
-    )
-    if longest > 1024:  # its default, which would cut the chains
-        options["max_length"] = None
-    with tempfile.TemporaryDirectory() as out:
-        arguments = DPOConfig(
-            output_dir=out,
-            per_device_train_batch_size=forward,
-            gradient_accumulation_steps=batch // forward,
-            max_steps=steps or -1,
-            num_train_epochs=1,
-            train_sampling_strategy="sequential",
-            logging_first_step=True,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=device == "cpu",
-            model_init_kwargs=of_weights or None,
-            seed=SEED,
-            **options,
-        )
-        trainer = OfTokens(
-            model=str(model),
-            args=arguments,
-            train_dataset=data,
-            processing_class=AutoTokenizer.from_pretrained(model),
-            callbacks=[Ticks()],
-        )
-        if not steps:
-            return {"peak_mb": held_mb(device)}
-        trainer.train()
-    return clock.figures() | {"grad_norm": float(norms[0])}
-
-
-def sft(folder: Path, model: Path, *, device: str, batch: int, **_: Any) -> Figures:
-    """Plain training on random chains that share nothing, with the sizes of our packed steps.
-
-    The chains of a step have one length, so that nothing is padded and attention is plainly causal;
-    they predict as many tokens as our packed row has rows that predict.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy
-    from transformers import AutoModelForCausalLM
-
-    from marco.training.master_weights import MasterWeights, clip_scale
-
-    trainer = _trainer_config(device, batch)
-    net = AutoModelForCausalLM.from_pretrained(
-        model, dtype=torch.bfloat16, attn_implementation="eager" if device == "cpu" else "sdpa"
-    ).to(device)
-    net.train()
-    masters = MasterWeights(net.parameters())
-    optimizer = torch.optim.AdamW(masters.masters, lr=trainer.learning_rate, fused=True)
-    clock, tokens = Clock(device), []
-    clock.tick()
-    for step in json.loads((folder / "steps.json").read_text(encoding="utf-8")):
-        mean_length = step["plain_tokens"] / step["chains"]
-        chains = max(round(step["tokens"] / mean_length), 1)
-        length, predicted = round(step["tokens"] / chains), round(step["heads"] / chains)
-        at_once = max(round(trainer.micro_batch_tokens / length), 1)
-        for start in range(0, chains, at_once):
-            rows = min(at_once, chains - start)
-            ids = torch.randint(net.config.vocab_size, (rows, length + 1), device=device)
-            hidden = net.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-            logits = net.lm_head(hidden[:, -predicted:]).float().flatten(0, 1)
-            loss = cross_entropy(logits, ids[:, -predicted:].flatten(), reduction="sum")
-            (loss / (chains * predicted)).backward()
-            del hidden, logits, loss
-        masters.step(optimizer, scale=clip_scale(masters.norm(), most=trainer.max_grad_norm))
-        clock.tick()
-        tokens.append(chains * length)
-    return clock.figures() | {"tokens": tokens[WARM_UP:]}
-
-
-def save_model(folder: Path, model: Path, *, shape: Mapping[str, int], **_: Any) -> Figures:
-    """Random weights of another shape, with the tokenizer of `model`, whose ids are fewer."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(SEED)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    config = LlamaConfig(
-        **shape,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        dtype=torch.bfloat16,
-    )
-    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return {}
-
-
-WAYS: dict[str, Callable[..., Figures]] = {
-    "ours": ours,
-    "reference": reference,
-    "trl": trl,
-    "sft": sft,
-    "save_model": save_model,
-}
-
-
-class Clock:
-    """When each step ended, and the most memory until the last of them."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.ends, self.peak_mb = device, [], 0.0
-
-    def tick(self) -> None:
-        if self.device == "cuda":
-            import torch
-
-            torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
-        self.peak_mb = held_mb(self.device)
-
-    def figures(self) -> Figures:
-        ends = self.ends[WARM_UP:]
-        seconds = [after - before for before, after in zip(ends, ends[1:], strict=False)]
-        return {"seconds": seconds, "peak_mb": self.peak_mb}
-
-
-def _progress_clock(device: str) -> Any:
-    """A clock in place of the display of progress, which is told when a step has ended."""
-    from marco.progress import Progress
-
-    clock = Clock(device)
-
-    class ProgressClock(Progress):
-        figures = staticmethod(clock.figures)
-
-        def __init__(self, *_: Any, **__: Any) -> None:
-            clock.tick()
-
-        def update(self, *_: Any, **__: Any) -> None:
-            clock.tick()
-
-        def rate(self, amount: float) -> int:
-            return 0
-
-        def close(self) -> None:
-            pass
-
-    return ProgressClock
-
-
-def _trainer_config(device: str, batch: int, **settings: Any) -> Any:
-    """What `conf/trainer/` has for preference training, in one epoch."""
-    import yaml
-
-    from marco.training.config import TrainerConfig
-
-    name = "gpu" if device == "cuda" else "cpu"
-    text = (ROOT / "conf" / "trainer" / f"{name}.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
-    stages = {stage: values.pop(stage) for stage in ("sft", "preference")}
-    sizes = {"epochs": 1, "batch_size": batch, "max_tokens": MAX_TOKENS}
-    sizes["samples"] = values["samples"] | {"every_steps": 0}
-    return TrainerConfig(**values | stages["preference"] | sizes | settings)
-
-
-def held_mb(device: str) -> float:
-    """The most memory that this process has held on its device."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated() / 2**20
-    return peak_mb()
-
-
-# --- What starts them. ---
-
-
 class Runner:
     """Runs a way in a process of its own, and ends it before the machine is out of memory."""
 
@@ -392,7 +116,7 @@ class Runner:
         }
         environment |= {} if as_it_comes else self.kept_blocks
         order = {"folder": str(folder), "model": str(model), "device": self.device} | arguments
-        command = [sys.executable, __file__, "--child", way, json.dumps(order)]
+        command = [sys.executable, str(WAYS), way, json.dumps(order)]
         out, log = self.scratch / "out", self.scratch / "log"
         with out.open("w") as stdout, log.open("w") as stderr:
             child = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment)
@@ -421,129 +145,6 @@ class Runner:
                 return peak
             time.sleep(0.05)
         return None
-
-
-def prepare(rows: Sequence[Row], folder: Path, model: Path, *, batch: int) -> list[Figures]:
-    """Write `rows` for all ways, and return the sizes of their steps."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer
-
-    from marco.data.datasets import save
-    from marco.training.data_module import epoch_order
-    from marco.training.examples import read_examples
-
-    folder.mkdir(parents=True)
-    save(rows, folder, stats={})
-    data = read_examples(folder, AutoTokenizer.from_pretrained(model), max_tokens=MAX_TOKENS)
-    order = epoch_order(data.examples, seed=SEED, epoch=0)
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
-    ids = [
-        dict(zip(columns, map(list, (each.prompt, *each.completions)), strict=True))
-        for each in order
-    ]
-    Dataset.from_list(ids).save_to_disk(str(folder / "trl"))
-    steps = [_sizes(order[i : i + batch]) for i in range(0, len(order), batch)]
-    (folder / "steps.json").write_text(json.dumps(steps), encoding="utf-8")
-    return steps
-
-
-def _sizes(examples: Sequence[Any]) -> Figures:
-    """Tokens of a step: distinct ones, those that predict what DPO counts, and all unshared."""
-    children: dict[tuple[int, int], int] = {}
-    heads: set[int] = set()
-    plain = completions = chains = 0
-    for example in examples:
-        first = len(example.prompt) - 1 + example.shared  # what is before cancels
-        for completion in example.completions:
-            node = -1
-            for depth, token in enumerate([*example.prompt, *completion][:-1]):
-                node = children.setdefault((node, token), len(children))
-                if depth >= first:
-                    heads.add(node)
-            plain += len(example.prompt) + len(completion) - 1
-            completions += len(completion)
-            chains += 1
-    return {
-        "pairs": len(examples),
-        "tokens": len(children),
-        "heads": len(heads),
-        "plain_tokens": plain,
-        "completion_tokens": completions,
-        "chains": chains,
-    }
-
-
-def own_rows(dataset: Path) -> list[Row]:
-    """The pairs of a dataset folder, as they are."""
-    from datasets import load_from_disk
-
-    return load_from_disk(str(dataset / "dataset")).to_list()
-
-
-def regrouped_rows(dataset: Path, model: Path, per_tree: int) -> list[Row]:
-    """Pairs of the trees that the dataset is made from, so many of each that has as many."""
-    from marco.data.datasets import build_pairs
-    from marco.engines.prompts import ChatTokenizer
-    from marco.search.tree import read_trees
-
-    manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
-    rows, _ = build_pairs(
-        read_trees(Path(manifest["inputs"]["trees"]["path"])),
-        encode=ChatTokenizer.load(model).encode,
-        bucket="any",
-        choice="shortest_prefix",
-        per_tree=per_tree,
-        max_tokens=768,
-        classify=lambda _: (),
-        drop=(),
-        annotations=None,
-        rng=random.Random(SEED),
-    )
-    return [row for tree in _by_tree(rows) if len(tree) == per_tree for row in tree]
-
-
-def drawn(rows: Iterable[Row], count: int) -> list[Row]:
-    """`count` rows of trees drawn in a fixed order."""
-    trees = list(_by_tree(rows))
-    random.Random(SEED).shuffle(trees)
-    chosen = [row for tree in trees for row in tree][:count]
-    if len(chosen) < count:
-        raise SystemExit(f"there are only {len(chosen)} such pairs, not {count}: fewer --steps")
-    return chosen
-
-
-def _by_tree(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    for _, tree in groupby(rows, key=lambda row: row["id"]):
-        yield list(tree)
-
-
-class Words:
-    """Texts of words that are one token each, to make chains of any length."""
-
-    def __init__(self, model: Path) -> None:
-        from marco.engines.prompts import ChatTokenizer
-
-        self.chat = ChatTokenizer.load(model)
-        found = (word.removeprefix("Ġ") for word in self.chat.tokenizer.get_vocab())
-        known = sorted(word for word in found if word.isascii() and word.isalpha())
-        self.words = [f" {word}" for word in known if len(self.chat.encode(f" {word}")) == 1]
-
-    def drawn(self, count: int, rng: random.Random) -> str:
-        return "".join(rng.choices(self.words, k=count))
-
-    def stretched(self, row: Row, times: int) -> Row:
-        """The same row with so many words for each of its tokens: it shares what it did."""
-        sides = ("prompt", "chosen", "rejected")
-        return {"id": row["id"]} | {side: self._longer(row[side], times) for side in sides}
-
-    def _longer(self, messages: Sequence[Mapping[str, str]], times: int) -> list[dict[str, str]]:
-        places = [
-            times * token + i
-            for token in self.chat.encode(messages[0]["content"])
-            for i in range(times)
-        ]
-        text = "".join(self.words[place % len(self.words)] for place in places)
-        return _message(messages[0]["role"], text)
 
 
 def find_best(
@@ -735,7 +336,7 @@ def long_chains(run: Runner, arguments: argparse.Namespace) -> Figures:
     places: list[Any] = [SimpleNamespace(prompt=place) for place in range(2 * batch)]
     first = {each.prompt for each in epoch_order(places, seed=SEED, epoch=0)[:batch]}
     lengths = [128 if place in first else arguments.long_tokens for place in range(2 * batch)]
-    rows = [_pair_of_words(words, tokens, rng, name=str(i)) for i, tokens in enumerate(lengths)]
+    rows = [pair_of_words(words, tokens, rng, name=str(i)) for i, tokens in enumerate(lengths)]
     folder = run.scratch / "long"
     short, long = prepare(rows, folder, model, batch=batch)
     assert short["plain_tokens"] < long["plain_tokens"], (short, long)
@@ -766,19 +367,6 @@ def long_chains(run: Runner, arguments: argparse.Namespace) -> Figures:
     }
 
 
-def _pair_of_words(words: Words, tokens: int, rng: random.Random, *, name: str) -> Row:
-    """Two chains of so many tokens, prompt included, that share the first half."""
-    row: Row = {"id": name, "prompt": _message("user", words.drawn(20, rng))}
-    shared = words.drawn(tokens // 2 - len(words.chat.prompt(row["prompt"])), rng)
-    for side in ("chosen", "rejected"):  # which end in one token more
-        row[side] = _message("assistant", shared + words.drawn(tokens // 2 - 1, rng))
-    return row
-
-
-def _message(role: str, text: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": text}]
-
-
 def _spread(values: Sequence[float]) -> Figures:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
@@ -796,11 +384,6 @@ def _newest_pairs() -> Path:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--child"]:
-        order = json.loads(sys.argv[3])
-        places = {name: Path(order.pop(name)) for name in ("folder", "model")}
-        print(json.dumps(WAYS[sys.argv[2]](**places, **order)))
-        return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
