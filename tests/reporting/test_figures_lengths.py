@@ -226,6 +226,26 @@ def test_what_lies_far_beyond_is_told_and_not_drawn():
     assert "n = 201, median 150, 1 beyond, to 9,000" in said(figure)
 
 
+def test_a_reply_that_was_cut_off_has_no_length_and_is_told(score):
+    folder = score("sft", correct=1, n=4, keeps=True)
+    path = folder / "samples.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    cut = [line | {"finish": "length", "tokens": 512} for line in lines[:3]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*cut, lines[3]]))
+    [found] = of_scores([RowSpec("sft", "SFT")], collect([folder]))
+    assert found == Lengths("arithmetic", "SFT", "responses", (50,), 3)
+    all_cut = Lengths("arithmetic", "worse", "responses", (), 7)
+    figure = length_histograms("t", [found, all_cut])
+    assert "n = 4, 3 cut off; the others, median 50" in said(figure)
+    assert "n = 7, all cut off" in said(figure)
+    upper, lower = figure.axes
+    [bars] = upper.containers
+    assert sum(bar.get_height() for bar in bars) == pytest.approx(25)  # of all four
+    assert upper.get_xlim()[1] < 100 and not lower.containers
+    assert "n = 7, all cut off" in said(length_histograms("t", [all_cut]))
+    assert density_curve((), places=9) == {}
+
+
 @pytest.mark.parametrize(("strips", "tasks"), [(20, 1), (3, 3), (2, 4), (1, 1)])
 def test_many_strips_and_tasks_stay_clear_of_each_other(strips, tasks):
     title = "Qwen2.5-1.5B-Instruct, conservative DPO on shortest pairs, β = 0.05, row "

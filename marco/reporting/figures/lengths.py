@@ -38,13 +38,15 @@ STEPS = (1, 2, 5, 10, 20, 25, 50)  # widths of a bin in tokens, and ten, a hundr
 class Lengths:
     """Tokens of chains: `series` says what they are, `strip` of which bucket or row.
 
-    `task` is what else they are of: a task, or the rows of a table (see `apart`).
+    `task` is what else they are of: a task, or the rows of a table (see `apart`). Of `cut_off` more
+    only the limit is known, and no length.
     """
 
     task: str
     strip: str
     series: str
     tokens: tuple[int, ...]
+    cut_off: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +146,10 @@ def of_scores(rows: Sequence[RowSpec], results: Sequence[Result]) -> list[Length
     Rows without samples are left out. UserError where no row has some that tell their tokens.
     """
     found = [
-        Lengths(task, row.title, "responses", (sample["tokens"],))
-        for row, _, samples in read_samples(rows, results, columns=["tokens"])
+        Lengths(task, row.title, "responses", (), 1)
+        if sample["finish"] == "length"
+        else Lengths(task, row.title, "responses", (sample["tokens"],))
+        for row, _, samples in read_samples(rows, results, columns=["tokens", "finish"])
         for task, own in samples.items()
         for sample in own
         if sample["tokens"] is not None
@@ -163,11 +167,19 @@ def _task_of(dataset: Path) -> str:
 
 def _merged(found: Iterable[Lengths], nothing: str) -> list[Lengths]:
     """One of each task, strip and series, strips that are buckets in their order."""
-    tokens: dict[tuple[str, str, str], list[int]] = {}
+    same: dict[tuple[str, str, str], list[Lengths]] = {}
     for one in found:
-        tokens.setdefault((one.task, one.strip, one.series), []).extend(one.tokens)
-    merged = [Lengths(*names, tuple(own)) for names, own in tokens.items() if own]
-    if not merged:
+        same.setdefault((one.task, one.strip, one.series), []).append(one)
+    merged = [
+        Lengths(
+            *names,
+            tuple(count for one in own for count in one.tokens),
+            sum(one.cut_off for one in own),
+        )
+        for names, own in same.items()
+    ]
+    merged = [one for one in merged if one.tokens or one.cut_off]
+    if not any(one.tokens for one in merged):
         raise UserError(f"{nothing}: there are no lengths to show")
     places: dict[str, int] = {bucket: place for place, bucket in enumerate(BUCKETS)}
     return sorted(merged, key=lambda one: places.get(one.strip, len(places)))
@@ -197,6 +209,8 @@ def density(
 
 def density_curve(tokens: Sequence[int], *, places: int) -> dict[int, float]:
     """`density` at up to `places` whole numbers of tokens; none where no value varies."""
+    if not tokens:
+        return {}
     width, end = _bins(tokens)
     at = sorted({round(place) for place in np.linspace(0, end, places)})
     curve = density(tokens, at, narrowest=width / 2)
@@ -211,8 +225,8 @@ def length_histograms(
 
     Shares in % of a series' chains per bin of tokens; strips of a column have the same axes, and so
     have columns where they are rows of one task. Each tells n and median. What lies far beyond the
-    rest is not drawn, and told. Tasks stand abreast where their strips are the same, else below
-    each other.
+    rest, and what was cut off, is told and not drawn. Tasks stand abreast where their strips are
+    the same, else below each other.
     """
     strips: dict[str, list[str]] = {}
     for one in lengths:
@@ -234,7 +248,7 @@ def length_histograms(
     )
     grid = figure.subplots(sum(len(strips[band[0]]) for band in bands), across, squeeze=False)
     bins = {
-        task: _bins([count for one in lengths if one.task == task for count in one.tokens])
+        task: _bins([count for one in lengths if one.task == task for count in one.tokens] or [1])
         for task in strips
     }
     end = max(end for _, end in bins.values())
@@ -279,7 +293,7 @@ def _column(
     lengths: Sequence[Lengths],
     bins: tuple[int, float],
 ) -> None:
-    own = {(one.strip, one.series): one.tokens for one in lengths if one.task == task}
+    own = {(one.strip, one.series): one for one in lengths if one.task == task}
     width, end = bins
     edges = np.arange(0, end + width, width)
     at = np.linspace(0, edges[-1], 400)
@@ -287,21 +301,27 @@ def _column(
     for axes, strip in zip(panels, strips, strict=True):
         told = []
         for i, one in enumerate(series):
-            tokens = own.get((strip, one), ())
-            if not tokens:
+            if (strip, one) not in own:
                 continue
-            shares = 100 * np.histogram(tokens, edges)[0] / len(tokens)
+            tokens, cut_off = own[strip, one].tokens, own[strip, one].cut_off
+            label = f"{one}: " if len(series) > 1 else ""
+            if not tokens:
+                told.append(f"{label}n = {cut_off:,}, all cut off")
+                continue
+            n = len(tokens) + cut_off
+            shares = 100 * np.histogram(tokens, edges)[0] / n
             axes.bar(edges[:-1], shares, width=width, align="edge", **_area(i))
             curve = density(tokens, at, narrowest=width / 2)  # a peak within a bin hides the rest
             if curve is not None:
-                axes.plot(at, 100 * width * curve, **_line(i))
-                peak = max(peak, float(100 * width * curve.max()))
+                curve *= 100 * width * len(tokens) / n
+                axes.plot(at, curve, **_line(i))
+                peak = max(peak, float(curve.max()))
             peak = max(peak, float(shares.max()))
             beyond = sum(count > edges[-1] for count in tokens)
             rest = f", {beyond} beyond, to {max(tokens):,}" if beyond else ""
             median = f"{float(np.median(tokens)):,.0f}"
-            label = f"{one}: " if len(series) > 1 else ""
-            told.append(f"{label}n = {len(tokens):,}, median {median}{rest}")
+            cut = f", {cut_off:,} cut off; the others" if cut_off else ""
+            told.append(f"{label}n = {n:,}{cut}, median {median}{rest}")
         axes.annotate(
             "\n".join(told),
             (0, 1),
@@ -315,7 +335,7 @@ def _column(
             axes.set_title(task, loc="left", fontsize=10.5, pad=4 + 12 * max(1, len(told)))
     for axes in panels:
         axes.set_xlim(0, edges[-1])
-        axes.set_ylim(0, 1.05 * peak)
+        axes.set_ylim(0, 1.05 * peak or 1)
         axes.locator_params(axis="y", nbins=3)
         style.clear(axes, grid="both")
         axes.tick_params(labelbottom=axes is panels[-1], labelsize=8)
