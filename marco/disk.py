@@ -1,4 +1,4 @@
-"""Files that are written whole, and are on the disk when they are said to be."""
+"""Files that are written whole, and synced to the disk."""
 
 import hashlib
 import os
@@ -8,12 +8,13 @@ from pathlib import Path
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole, or leave it as it was."""
-    part = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+    new = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.new")
     try:
-        write_synced(part, content)
-        part.replace(path)
+        write_synced(new, content)
+        new.replace(path)
+        sync(path.parent)
     finally:
-        part.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
 
 
 def replace_text(path: Path, text: str) -> None:

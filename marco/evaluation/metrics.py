@@ -75,6 +75,12 @@ def class_names(sample: Sample) -> set[str]:
     return _all_classes(sample) - {APART}
 
 
+def is_cut_off(sample: Sample) -> bool:
+    """Whether a sample is known to be cut off: by its finish, or a thought that is left open."""
+    finish = sample.get("finish")
+    return APART in _all_classes(sample) if finish is None else finish == TRUNCATED
+
+
 def _all_classes(sample: Sample) -> set[str]:
     found = sample.get("error_classes")
     if found is None:
@@ -160,16 +166,10 @@ def _truncated(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
 
 
 def _truncation(rows: Sequence[Sample], interval: Interval) -> dict[str, Any]:
-    """How many samples are known to be cut off: by their finish, or a thought that is left open."""
-
-    def is_cut(row: Sample) -> bool:
-        finish = row.get("finish")
-        return APART in _all_classes(row) if finish is None else finish == TRUNCATED
-
     return {
-        "n": sum(map(is_cut, rows)),
+        "n": sum(map(is_cut_off, rows)),
         "finish_unknown": sum(row.get("finish") is None for row in rows),
-        **_share("share", rows, is_cut, interval),
+        **_share("share", rows, is_cut_off, interval),
     }
 
 

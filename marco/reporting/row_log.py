@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from marco.manifest import MANIFEST, read_manifest
+from marco.manifest import CONFIG, MANIFEST, read_manifest
 from marco.reporting.config import AnyLogger, NoLoggerConfig, WandbConfig
 from marco.stages import Stage, whole
 
@@ -193,7 +193,7 @@ def _found_stages(folder: Path, seen: set[str]) -> Iterator[LoggedStage]:
             if read_manifest(path)["stage"] in LOGGED:
                 inputs[name] = told["key"]
     if manifest["stage"] in LOGGED:
-        order = json.loads((folder / "config.yaml").read_text(encoding="utf-8"))
+        order = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         yield LoggedStage(
             kind=manifest["stage"],
             slug=folder.name.removesuffix(f"-{manifest['key'][:8]}"),

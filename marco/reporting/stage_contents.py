@@ -14,7 +14,7 @@ from typing import Any
 
 from marco.errors import UserError
 from marco.evaluation.metrics import class_names
-from marco.manifest import MANIFEST, read_manifest
+from marco.manifest import CONFIG, MANIFEST, read_manifest
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers.protocol import Artifact
 from marco.reporting.results import collect, student_behind
@@ -29,7 +29,7 @@ OTHER_AXES = ("validation/", "samples/")  # figures of training that are not of 
 COLUMNS = ("task", "id", "turn", "try", "verdict", "error_classes", "finish", "tokens")
 TEXTS = ("prompt", "response", "answer", "gold")
 # Files of a stage that tell where things lie on this machine, or are of use only to go on from.
-LEFT_OUT = {"config.yaml", MANIFEST, "journal"}
+LEFT_OUT = {CONFIG, MANIFEST, "journal"}
 PLACES = 64  # of a density
 TENTHS = 10  # of the pairs, by their difference of lengths
 Line = tuple[int, dict[str, float]]  # step, figures
@@ -84,7 +84,7 @@ def _over_tries_and_turns(folder: Path) -> Iterator[Curve]:
 
 
 def _over_tokens(folder: Path) -> Iterator[Curve]:
-    """Test@k by the tokens that k tries take, and how dense the lengths of responses lie.
+    """Test@k by the tokens that k tries take, and how dense lengths lie, of replies that ended.
 
     None of scores from which no table can be made: what else they tell is logged all the same.
     """
@@ -106,7 +106,7 @@ def _over_tokens(folder: Path) -> Iterator[Curve]:
                 point = {f"{curve.task}/test_at_tokens": share.value}
                 yield f"{curve.task}/tokens_spent", round(tokens), point
     for one in lengths:
-        for tokens, value in density_curve(one.tokens, places=PLACES).items():
+        for tokens, value in density_curve(one, places=PLACES).items():
             yield f"{one.task}/response_tokens", tokens, {f"{one.task}/response_density": value}
 
 

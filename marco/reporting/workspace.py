@@ -182,7 +182,7 @@ def _answers(task: str) -> list[Any]:
             title_y="share of problems",
         ),
         wr.LinePlot(
-            title=f"{task}: lengths of responses",
+            title=f"{task}: lengths of responses that ended",
             x=f"{task}/response_tokens",
             y=[f"{task}/response_density"],
             title_x="tokens",

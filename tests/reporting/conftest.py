@@ -43,6 +43,7 @@ def score(tmp_path):
                 "prompt": f"What is {i}?",
                 "tokens": 50,
                 "finish": "stop",
+                "error_classes": [],
             }
             for i, v in enumerate(verdicts)
             for attempt in range(tries)

@@ -236,14 +236,18 @@ def test_a_reply_that_was_cut_off_has_no_length_and_is_told(score):
     assert found == Lengths("arithmetic", "SFT", "responses", (50,), 3)
     all_cut = Lengths("arithmetic", "worse", "responses", (), 7)
     figure = length_histograms("t", [found, all_cut])
-    assert "n = 4, 3 cut off; the others, median 50" in said(figure)
+    assert "n = 4, 3 cut off the others: median 50" in said(figure)
     assert "n = 7, all cut off" in said(figure)
     upper, lower = figure.axes
     [bars] = upper.containers
     assert sum(bar.get_height() for bar in bars) == pytest.approx(25)  # of all four
     assert upper.get_xlim()[1] < 100 and not lower.containers
     assert "n = 7, all cut off" in said(length_histograms("t", [all_cut]))
-    assert density_curve((), places=9) == {}
+    assert density_curve(all_cut, places=9) == {}
+    (folder / "samples.jsonl").write_text(json.dumps(cut[0]) + "\n")
+    assert of_scores([RowSpec("sft", "SFT")], collect([folder])) == [
+        Lengths("arithmetic", "SFT", "responses", (), 1)
+    ]
 
 
 @pytest.mark.parametrize(("strips", "tasks"), [(20, 1), (3, 3), (2, 4), (1, 1)])
@@ -251,7 +255,7 @@ def test_many_strips_and_tasks_stay_clear_of_each_other(strips, tasks):
     title = "Qwen2.5-1.5B-Instruct, conservative DPO on shortest pairs, β = 0.05, row "
     rng = np.random.default_rng(0)
     lengths = [
-        Lengths(f"task{j}", f"{title}{i}", "responses", tuple(rng.integers(5, 500, 50)))
+        Lengths(f"task{j}", f"{title}{i}", "responses", tuple(rng.integers(5, 500, 50)), i)
         for j in range(tasks)
         for i in range(strips)
     ]
@@ -278,10 +282,13 @@ def test_tasks_whose_strips_differ_stand_below_each_other():
     assert not overlapping(figure)
 
 
-def test_a_density_curve_has_the_places_of_its_density():
-    tokens = list(range(50, 150))
-    curve = density_curve(tokens, places=21)
-    assert len(curve) == 21 and min(curve) == 0 and max(curve) >= 149
-    assert sum(curve.values()) * (max(curve) / 20) == pytest.approx(1, rel=0.02)
-    assert density_curve([50] * 8, places=21) == {}
-    assert len(density_curve([1, 2, 3], places=64)) <= 5  # whole numbers, each once
+def test_a_density_curve_has_the_places_of_its_density_and_the_area_of_what_ended():
+    def of(tokens, cut_off=0):
+        return Lengths("t", "row", "responses", tuple(tokens), cut_off)
+
+    for cut_off, area in ((0, 1), (300, 0.25)):
+        curve = density_curve(of(range(50, 150), cut_off), places=21)
+        assert len(curve) == 21 and min(curve) == 0 and max(curve) >= 149
+        assert sum(curve.values()) * (max(curve) / 20) == pytest.approx(area, rel=0.02)
+    assert density_curve(of([50] * 8), places=21) == {}
+    assert len(density_curve(of([1, 2, 3]), places=64)) <= 5  # whole numbers, each once

@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from marco.data.buckets import Bucket, in_bucket
 from marco.data.chains import Encode, chains_of
 from marco.errors import UserError
+from marco.evaluation.metrics import is_cut_off
 from marco.manifest import MANIFEST, read_manifest
 from marco.reporting.figures import style
 from marco.reporting.figures.samples import read_samples
@@ -27,6 +28,7 @@ from marco.reporting.rows import RowSpec
 from marco.search.tree import Tree
 from marco.tasks.verdict import CORRECT
 
+COLUMNS = ("tokens", "finish", "error_classes")  # of samples
 BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
 # The columns of a dataset that tell lengths, and what they are of.
 SIDES = {"tokens": "SFT", "chosen_tokens": "chosen", "rejected_tokens": "rejected"}
@@ -147,9 +149,9 @@ def of_scores(rows: Sequence[RowSpec], results: Sequence[Result]) -> list[Length
     """
     found = [
         Lengths(task, row.title, "responses", (), 1)
-        if sample["finish"] == "length"
+        if is_cut_off(sample)
         else Lengths(task, row.title, "responses", (sample["tokens"],))
-        for row, _, samples in read_samples(rows, results, columns=["tokens", "finish"])
+        for row, _, samples in read_samples(rows, results, columns=COLUMNS)
         for task, own in samples.items()
         for sample in own
         if sample["tokens"] is not None
@@ -179,7 +181,7 @@ def _merged(found: Iterable[Lengths], nothing: str) -> list[Lengths]:
         for names, own in same.items()
     ]
     merged = [one for one in merged if one.tokens or one.cut_off]
-    if not any(one.tokens for one in merged):
+    if not merged:
         raise UserError(f"{nothing}: there are no lengths to show")
     places: dict[str, int] = {bucket: place for place, bucket in enumerate(BUCKETS)}
     return sorted(merged, key=lambda one: places.get(one.strip, len(places)))
@@ -207,14 +209,20 @@ def density(
     return kernels @ counts / (len(tokens) * width * np.sqrt(2 * np.pi))
 
 
-def density_curve(tokens: Sequence[int], *, places: int) -> dict[int, float]:
-    """`density` at up to `places` whole numbers of tokens; none where no value varies."""
-    if not tokens:
+def density_curve(lengths: Lengths, *, places: int) -> dict[int, float]:
+    """`density` at up to `places` whole numbers of tokens; none where no value varies.
+
+    Its area is the share that was not cut off.
+    """
+    if not lengths.tokens:
         return {}
-    width, end = _bins(tokens)
+    width, end = _bins(lengths.tokens)
     at = sorted({round(place) for place in np.linspace(0, end, places)})
-    curve = density(tokens, at, narrowest=width / 2)
-    return {} if curve is None else dict(zip(at, map(float, curve), strict=True))
+    curve = density(lengths.tokens, at, narrowest=width / 2)
+    if curve is None:
+        return {}
+    ended = len(lengths.tokens) / (len(lengths.tokens) + lengths.cut_off)
+    return dict(zip(at, map(float, ended * curve), strict=True))
 
 
 @style.styled
@@ -238,9 +246,10 @@ def length_histograms(
     is_same = len({tuple(own) for own in strips.values()}) == 1
     across = style.panels(len(strips))[1] if is_same else 1
     bands = [list(strips)[start : start + across] for start in range(0, len(strips), across)]
-    tall = max(
-        1.05 + 0.14 * (len(series) - 1), style.row_height(map(_label, sum(strips.values(), [])))
+    lines = len(series) + sum(
+        any(one.cut_off for one in lengths if one.series == name) for name in series
     )
+    tall = max(1.05 + 0.14 * (lines - 1), style.row_height(map(_label, sum(strips.values(), []))))
     figure = style.begin(
         f"{name}: lengths in tokens, histogram and kernel density",
         width=2.5 + 3.4 * across,
@@ -320,8 +329,13 @@ def _column(
             beyond = sum(count > edges[-1] for count in tokens)
             rest = f", {beyond} beyond, to {max(tokens):,}" if beyond else ""
             median = f"{float(np.median(tokens)):,.0f}"
-            cut = f", {cut_off:,} cut off; the others" if cut_off else ""
-            told.append(f"{label}n = {n:,}{cut}, median {median}{rest}")
+            if cut_off:
+                told += [
+                    f"{label}n = {n:,}, {cut_off:,} cut off",
+                    f"the others: median {median}{rest}",
+                ]
+            else:
+                told.append(f"{label}n = {n:,}, median {median}{rest}")
         axes.annotate(
             "\n".join(told),
             (0, 1),
