@@ -328,14 +328,11 @@ def _column(
             peak = max(peak, float(shares.max()))
             beyond = sum(count > edges[-1] for count in tokens)
             rest = f", {beyond} beyond, to {max(tokens):,}" if beyond else ""
-            median = f"{float(np.median(tokens)):,.0f}"
+            median = f"median {float(np.median(tokens)):,.0f}{rest}"
             if cut_off:
-                told += [
-                    f"{label}n = {n:,}, {cut_off:,} cut off",
-                    f"the others: median {median}{rest}",
-                ]
+                told += [f"{label}n = {n:,}, {cut_off:,} cut off", f"the others: {median}"]
             else:
-                told.append(f"{label}n = {n:,}, median {median}{rest}")
+                told.append(f"{label}n = {n:,}, {median}")
         axes.annotate(
             "\n".join(told),
             (0, 1),
