@@ -265,17 +265,17 @@ def _progress_clock(device: str) -> Any:
 
 def _trainer_config(device: str, batch: int, **settings: Any) -> Any:
     """What `conf/trainer/` has for preference training, in one epoch."""
-    import yaml
+    from omegaconf import OmegaConf
 
+    from marco.config import TrainersConfig
     from marco.training.config import TrainerConfig
 
     name = "gpu" if device == "cuda" else "cpu"
-    text = (ROOT / "conf" / "trainer" / f"{name}.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
-    stages = {stage: values.pop(stage) for stage in ("sft", "preference")}
+    file = OmegaConf.load(ROOT / "conf" / "trainer" / f"{name}.yaml")
+    trainers = TrainersConfig.model_validate(OmegaConf.to_container(file, resolve=True))
     sizes = {"epochs": 1, "batch_size": batch, "max_tokens": MAX_TOKENS}
-    sizes["samples"] = values["samples"] | {"every_steps": 0}
-    return TrainerConfig(**values | stages["preference"] | sizes | settings)
+    sizes["samples"] = trainers.shared["samples"] | {"every_steps": 0}
+    return TrainerConfig(**trainers.shared | trainers.preference | sizes | settings)
 
 
 def held_mb(device: str) -> float:

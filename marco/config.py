@@ -26,6 +26,7 @@ from marco.engines.registry import EngineConfig, engine_of
 from marco.errors import UserError
 from marco.evaluation.config import DecodingConfig
 from marco.evaluation.error_classes import ErrorClassesConfig
+from marco.processor import multiplies_bf16
 from marco.reporting.config import LoggerConfig
 from marco.reporting.figures import FigureName
 from marco.reporting.paper import load_paper
@@ -36,6 +37,11 @@ from marco.tasks.registry import TASKS, TaskConfig
 from marco.training.config import LossConfig, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# `${if_bf16:YES,NO}` in a config file; resolved on the machine of the run.
+OmegaConf.register_new_resolver(
+    "if_bf16", lambda yes, no: yes if multiplies_bf16() else no, replace=True
+)
 
 
 class Section(BaseModel):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from marco.config import TrainersConfig
@@ -32,7 +33,7 @@ def test_losses_survive_the_config_of_a_run(file: Path):
 
 @pytest.mark.parametrize("file", sorted((CONF / "trainer").glob("*.yaml")), ids=lambda f: f.stem)
 def test_trainer_files_are_valid(file: Path):
-    TrainersConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    TrainersConfig.model_validate(OmegaConf.to_container(OmegaConf.load(file), resolve=True))
 
 
 DPO = {"name": "dpo", "beta": 0.1}
