@@ -17,6 +17,9 @@ else
 BACKEND := --torch-backend=cpu
 endif
 
+# Containers tend to set it; then each of hundreds of processes compiles torch's and vLLM's source anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup table test slow torture docs-test lint lock clean
 
 setup: $(STAMP)
