@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from marco import config
-from marco.processor import CPUINFO, multiplies_bf16
+from marco.processor import multiplies_bf16
 from tests.test_config import checked
 
 GENOA = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx\n\n"
@@ -35,12 +34,6 @@ def test_flags_of_every_core_are_read(tmp_path: Path, cpuinfo: str, expected: bo
 
 def test_where_the_system_does_not_tell_there_is_none(tmp_path: Path) -> None:
     assert not multiplies_bf16(tmp_path / "none")
-
-
-@pytest.mark.skipif(not CPUINFO.exists(), reason="no /proc/cpuinfo")
-def test_torch_says_the_same_of_this_machine() -> None:
-    told = torch.cpu.get_capabilities()
-    assert multiplies_bf16() == any(told.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 @pytest.mark.parametrize(
