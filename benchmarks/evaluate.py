@@ -17,15 +17,13 @@ import gzip
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measures import rounded
+from measures import apart, rounded
 from search import MODELS, config_of, sections
 
 from marco.config import ROOT
@@ -176,13 +174,11 @@ def _math(data: Path) -> list[tuple[str, Problem]]:
 PARTS: dict[str, Callable[..., dict[str, float]]] = {"ours": ours, "bare": bare, "lm_eval": lm_eval}
 
 
-def apart(model: Path | None, part: str, *arguments: Any) -> dict[str, float]:
-    """A part in a process of its own; the JSON of its last line."""
-    command = [sys.executable, __file__, "--part", part, *map(str, arguments)]
+def run(model: Path | None, part: str, *arguments: Any) -> dict[str, float]:
+    """The figures of a part, in a process of its own."""
     environment = CHILD_ENVIRONMENT | os.environ
     environment |= {"MARCO_BENCHMARK_STUDENT": str(model)} if model else {}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    figures = json.loads(done.stdout.strip().splitlines()[-1])
+    figures: dict[str, float] = apart(__file__, "--part", part, *arguments, environment=environment)
     print(f"{part} {' '.join(map(str, arguments))}: {rounded(figures)}", flush=True)
     return figures
 
@@ -205,7 +201,7 @@ def main() -> None:
         print(json.dumps(found))
         return
     few = {
-        (batch, dtype): apart(arguments.student, "lm_eval", arguments.few, batch, dtype)[
+        (batch, dtype): run(arguments.student, "lm_eval", arguments.few, batch, dtype)[
             "problems_per_s"
         ]
         for batch in arguments.batches
@@ -215,9 +211,9 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in PARTS}
     for turn in range(arguments.repeats):
         for name in ("ours", "bare") if turn % 2 == 0 else ("bare", "ours"):
-            rates[name].append(apart(arguments.student, name, arguments.problems)["problems_per_s"])
+            rates[name].append(run(arguments.student, name, arguments.problems)["problems_per_s"])
         rates["lm_eval"].append(
-            apart(arguments.student, "lm_eval", arguments.problems, *best)["problems_per_s"]
+            run(arguments.student, "lm_eval", arguments.problems, *best)["problems_per_s"]
         )
     middle = {name: statistics.median(found) for name, found in rates.items()}
     result = {

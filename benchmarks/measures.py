@@ -1,7 +1,18 @@
-"""What the benchmarks share: memory of a process, and figures as they are printed."""
+"""What the benchmarks share: parts in processes of their own, memory, printed figures."""
 
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def apart(script: str, *arguments: Any, environment: Mapping[str, str] | None = None) -> Any:
+    """Run a script in a process of its own; the JSON of its last line."""
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def peak_mb() -> float:

@@ -10,12 +10,10 @@ should choose it where both are, and float32 where both are not.
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
-from measures import rounded
+from measures import apart, rounded
 from search import MODELS, config_of
 
 from marco.engines.registry import model_folder
@@ -78,10 +76,8 @@ def training(dtype: str) -> float:
 PARTS: dict[str, Callable[[str], float]] = {"engine": engine, "training": training}
 
 
-def apart(part: str, dtype: str) -> float:
-    command = [sys.executable, __file__, "--part", part, dtype]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    rate: float = json.loads(done.stdout.strip().splitlines()[-1])
+def rate_of(part: str, dtype: str) -> float:
+    rate: float = apart(__file__, "--part", part, dtype)
     print(f"{part} {dtype}: {rounded(rate)} tokens/s", flush=True)
     return rate
 
@@ -100,7 +96,7 @@ def main() -> None:
     for turn in range(arguments.repeats):
         for part in PARTS:
             for dtype in DTYPES if turn % 2 == 0 else reversed(DTYPES):
-                rates[part][dtype].append(apart(part, dtype))
+                rates[part][dtype].append(rate_of(part, dtype))
     ratios = {
         part: statistics.median(own["bfloat16"]) / statistics.median(own["float32"])
         for part, own in rates.items()

@@ -20,8 +20,6 @@ engine.
 import argparse
 import json
 import random
-import subprocess
-import sys
 import tempfile
 import time
 import zlib
@@ -31,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from measures import peak_mb, rounded, status_mb
+from measures import apart, peak_mb, rounded, status_mb
 
 from marco.config import ROOT, Config, check
 from marco.driver.run import FINDINGS
@@ -239,14 +237,6 @@ def driver(problems: int) -> dict[str, float]:
     }
 
 
-def _apart(*arguments: str) -> dict[str, float]:
-    """A part in a process of its own; the JSON of its last line."""
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 def parts(problems: int, few: int, *, keep_service_times: bool) -> Iterator[tuple[str, Any]]:
     """The figures of the engine's part, by name, as they come."""
     config = config_of(f"task.train={problems}")
@@ -341,7 +331,7 @@ def main() -> None:
         return
     keep = arguments.keep_service_times
     figures = dict(parts(arguments.problems, arguments.few, keep_service_times=keep))
-    of_driver = _apart("--driver", "10000")
+    of_driver = apart(__file__, "--driver", "10000")
     figures["driver_nodes_per_s"] = of_driver["nodes_per_s"]
     figures["driver"] = of_driver
     figures["driver_mb_per_10k_problems"] = of_driver["mb"]
