@@ -1,11 +1,10 @@
 """The config of a run: checked whole, before a model loads, every problem at once."""
 
-import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,9 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from marco.config_errors import told
 from marco.data.config import DataConfig, LengthConfig, PairsConfig
 from marco.engines.registry import EngineConfig, engine_of
-from marco.errors import UserError
+from marco.errors import UserError, near
 from marco.evaluation.config import DecodingConfig
 from marco.evaluation.error_classes import ErrorClassesConfig
 from marco.processor import multiplies_bf16
@@ -33,7 +33,7 @@ from marco.reporting.paper import load_paper
 from marco.search.pattern import AnyPattern, Kinds, MixedPattern
 from marco.search.settings import SearchConfig
 from marco.tasks.problem import Split
-from marco.tasks.registry import TASKS, TaskConfig
+from marco.tasks.registry import TaskConfig
 from marco.training.config import LossConfig, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -355,75 +355,8 @@ def check(cfg: DictConfig, choices: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        lines = [_told(e, values, choices) for e in error.errors(include_url=False)]
+        lines = [told(e, values, choices, Config) for e in error.errors(include_url=False)]
         if all(e["loc"] for e in error.errors()):  # else the sections were compared already
             lines += _misfits(_valid_sections(values))
         raise UserError("the config has problems:\n  " + "\n  ".join(lines)) from None
     return config.model_copy(update={"outputs": Path(os.path.abspath(config.outputs))})
-
-
-def near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """`; did you mean x?`, or nothing."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean `{found[0]}`?" if found else ""
-
-
-def _told(error: Any, values: Any, choices: Mapping[str, Any]) -> str:
-    path = _keys(error["loc"], values)
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "unknown key" + near(path[-1], _siblings(path, values))
-    elif error["type"] == "missing":
-        message = "missing"
-    elif not isinstance(error.get("input"), Mapping):
-        message += f", got {_short(error.get('input'))}"
-    where = _file(path, choices)
-    return (f"{where}: " if where else "") + (f"{'.'.join(path)}: " if path else "") + message
-
-
-def _keys(places: Sequence[str | int], values: Any) -> list[str]:
-    """The keys among an error's places, which also name what was chosen of several sections."""
-    path, value = [], values
-    for place in map(str, places):
-        is_choice = isinstance(value, Mapping) and place not in value and place == value.get("name")
-        if is_choice or place.startswith(("function-", "lax-")):
-            continue
-        if place not in ("Pattern", "MixedPattern", *TASKS):
-            path.append(place)
-            value = value.get(place) if isinstance(value, Mapping) else None
-    return path
-
-
-def _siblings(path: Sequence[str], values: Any) -> list[str]:
-    model, value = Config, values
-    for part in path[:-1]:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        options = getattr(annotation, "__args__", (annotation,))
-        sections = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        if not sections:
-            return []
-        value = value.get(part) if isinstance(value, Mapping) else None
-        model = next((s for s in sections if _is_of(s, value)), sections[0])
-    return list(model.model_fields)
-
-
-def _is_of(section: type[BaseModel], value: Any) -> bool:
-    if "name" not in section.model_fields or not isinstance(value, Mapping):
-        return False
-    return value.get("name") in get_args(section.model_fields["name"].annotation)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _file(path: Sequence[str], choices: Mapping[str, Any]) -> str:
-    """The file of the deepest chosen group that a key lies in."""
-    for depth in range(len(path), 0, -1):
-        package = ".".join(path[:depth])
-        for group, choice in choices.items():
-            name, _, target = group.partition("@")
-            if choice and package == (target or name.replace("/", ".")):
-                return f"conf/{name}/{choice}.yaml"
-    return ""

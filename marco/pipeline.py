@@ -8,10 +8,10 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
-from marco.config import ROOT, Config, near
+from marco.config import ROOT, Config
 from marco.data.contamination import check_disjoint
 from marco.engines.registry import EMBEDDED
-from marco.errors import UserError
+from marco.errors import UserError, near
 from marco.identity import without_volatile
 from marco.losses import PREFERENCE_LOSSES
 from marco.search.tree import read_trees

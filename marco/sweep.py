@@ -22,9 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from marco import pipeline, processes
 from marco.cli import Job, left_by_jobs
-from marco.config import ROOT, Config, check, near
+from marco.config import ROOT, Config, check
 from marco.disk import replace_text
-from marco.errors import UserError
+from marco.errors import UserError, near
 from marco.experiment import make_row
 from marco.identity import VOLATILE
 from marco.manifest import MANIFEST, SCHEMA, where_now

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from marco.cli import params_of_sweep, row_of_table
-from marco.config import ROOT, near
-from marco.errors import UserError
+from marco.config import ROOT
+from marco.errors import UserError, near
 from marco.evaluation.error_classes import PRIMARY
 from marco.reporting.allowlist import Redactor
 from marco.reporting.loggers.protocol import STEP

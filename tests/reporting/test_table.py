@@ -265,9 +265,9 @@ def test_each_task_of_the_papers_has_its_own_column_beside_it(score, tmp_path):
 
 
 def test_unknown_paper_and_column_get_the_nearest_name():
-    with pytest.raises(UserError, match="unknown paper table 'step-by-step'.*mean 'step_by_step'"):
+    with pytest.raises(UserError, match="unknown paper table 'step-by-step'.*mean `step_by_step`"):
         load_paper("step-by-step", column="gsm8k")
-    with pytest.raises(UserError, match="'gsm8': expected one of gsm8k, .* mean 'gsm8k'"):
+    with pytest.raises(UserError, match="'gsm8': expected one of gsm8k, .* mean `gsm8k`"):
         load_paper("step_by_step", column="gsm8")
 
 

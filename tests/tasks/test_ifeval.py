@@ -81,7 +81,7 @@ def test_the_plain_form(tmp_path: Path) -> None:
         ({"instruction_id_list": ["punctuation:no_coma"]}, "line 3: `kwargs` is no list of 1"),
         (
             {"instruction_id_list": ["punctuation:no_coma"] * 2},
-            "line 3: no instruction 'punctuation:no_coma' .nearest: punctuation:no_comma",
+            "line 3: no instruction 'punctuation:no_coma'; did you mean .punctuation:no_comma",
         ),
         ({"kwargs": [{}, {"relation": "less than"}]}, "line 3: .*number_words lacks `num_words`"),
         ({"instruction_id_list": None}, "line 3: no `instruction_id_list`, and no `answer`"),

@@ -326,7 +326,11 @@ def test_verdicts() -> None:
 @pytest.mark.parametrize(
     ("ids", "kwargs", "message"),
     [
-        (["punctuation:no_coma"], [{}], r"no instruction 'punctuation:no_coma' \(nearest: punctu"),
+        (
+            ["punctuation:no_coma"],
+            [{}],
+            r"no instruction 'punctuation:no_coma'; did you mean `punctu",
+        ),
         (["sing"], [{}], "here: no instruction 'sing'$"),
         ("punctuation:no_comma", [{}], "no `instruction_id_list`"),
         ([], [], "no `instruction_id_list`"),

@@ -1,13 +1,12 @@
 """The paper's own tables, as package data, to stand beside ours."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib.resources import files
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from marco.errors import UserError
+from marco.errors import UserError, near
 
 Value = int | float  # with the digits that are printed: 47.0, but 30
 Pair = tuple[Value | None, Value | None]
@@ -63,6 +62,4 @@ def load_paper(name: str, *, column: str) -> PaperTable:
 
 
 def _unknown(what: str, got: str, known: list[str]) -> str:
-    nearest = get_close_matches(got, known, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown {what} {got!r}: expected one of {', '.join(known)}{hint}"
+    return f"unknown {what} {got!r}: expected one of {', '.join(known)}{near(got, known)}"

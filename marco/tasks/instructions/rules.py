@@ -2,13 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from marco.errors import UserError
+from marco.errors import UserError, near
 from marco.tasks.instructions import checkers
 
 Checker = Callable[..., bool]
@@ -52,11 +51,10 @@ MULTI_IF: Rules = {
 def checked_kwargs(id: str, given: Mapping[str, Any], rules: Rules, where: str) -> dict[str, Any]:
     """What an instruction asks for, without the nulls and names that its checker does not take.
 
-    UserError says `where` an id is unknown (with the nearest one), or what is missing or wrong.
+    UserError says `where` an id is unknown (with what is near it), or what is missing or wrong.
     """
     if id not in rules:
-        near = "".join(f" (nearest: {one})" for one in get_close_matches(id, rules, n=1))
-        raise UserError(f"{where}: no instruction {id!r}{near}")
+        raise UserError(f"{where}: no instruction {id!r}{near(id, rules)}")
     kwargs = {}
     for name, kind in _kinds(rules[id]).items():
         if given.get(name) is None:
