@@ -1,4 +1,4 @@
-"""The one exception for what a person can mend."""
+"""The one exception for what a person can mend, and the hint that ends its text."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -329,7 +329,7 @@ def test_verdicts() -> None:
         (
             ["punctuation:no_coma"],
             [{}],
-            r"no instruction 'punctuation:no_coma'; did you mean `punctu",
+            "no instruction 'punctuation:no_coma'; did you mean `punctu",
         ),
         (["sing"], [{}], "here: no instruction 'sing'$"),
         ("punctuation:no_comma", [{}], "no `instruction_id_list`"),
