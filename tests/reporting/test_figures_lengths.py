@@ -112,6 +112,10 @@ def test_rows_of_one_task_have_the_same_axes_and_tasks_their_own():
     a, b = length_histograms("t", lengths, is_one_task=True).axes
     assert a.get_xlim() == b.get_xlim() and a.get_ylim() == b.get_ylim()
     assert a.get_xlabel() == b.get_xlabel()  # bins are as wide
+    spread = Lengths("pattern c", "longest", "SFT", tuple(range(100, 700, 50)))
+    narrow = Lengths("pattern d", "longest", "SFT", tuple(range(80, 140)) * 5)
+    axes = length_histograms("t", [spread, narrow], is_one_task=True).axes[1]
+    assert sum(bar.get_height() > 0 for bar in axes.patches) >= 3  # not one bar 100 tokens wide
     few = [Lengths("t", "longest", "SFT", (1100, 1200, 1300) * 10)]
     many = [Lengths("u", "longest", "SFT", tuple(range(100, 120)) * 400), *few]
     assert all(

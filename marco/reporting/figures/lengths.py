@@ -261,7 +261,9 @@ def length_histograms(
         for task in strips
     }
     end = max(end for _, end in bins.values())
-    width = max(_width(end / MOST_BINS), *(width for width, _ in bins.values()))
+    # The width is that of all rows together: a row of few long chains would hide the others' shape.
+    pooled = [count for one in lengths for count in one.tokens] or [1]
+    width = max(_width(end / MOST_BINS), _bins(pooled)[0])
     shared = (width, float(width * np.ceil(end / width)))
     top, drawn = 0, []
     for band in bands:
